@@ -1,0 +1,2 @@
+//! The `wellhead` command.
+fn main() {}
