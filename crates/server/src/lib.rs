@@ -1,3 +1,5 @@
 //! Placeholder head.
 
+pub mod demo;
 pub mod gateway;
+pub mod provision;

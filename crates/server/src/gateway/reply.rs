@@ -61,7 +61,7 @@ pub(super) fn plan(behaviour: &Behaviour, request: &ChatRequest, envelope: &Enve
             bash(request, envelope, &command, "write the note")
         }
         Behaviour::Text => say(request, envelope, TEXT),
-        Behaviour::Empty => stream(vec![envelope.finish("stop")], request, envelope, 0),
+        Behaviour::Empty => stream(&[envelope.finish("stop")], request, envelope, 0),
         Behaviour::Malformed => broken(envelope, Part::Send(wire::event("{not json at all"))),
         Behaviour::Cut => broken(envelope, Part::Cut),
         Behaviour::Hang => Reply::Silence,
@@ -74,12 +74,7 @@ pub(super) fn plan(behaviour: &Behaviour, request: &ChatRequest, envelope: &Enve
         Behaviour::SleepTool { seconds } => {
             bash(request, envelope, &format!("sleep {seconds}"), "wait")
         }
-        Behaviour::NudgedCommit if request.user_texts().count() < 2 => say(
-            request,
-            envelope,
-            "I have looked at it and would begin with a note.",
-        ),
-        Behaviour::NudgedCommit => commit(request, envelope),
+        Behaviour::NudgedCommit => nudged_commit(request, envelope),
         Behaviour::Question => question(request, envelope),
     }
 }
@@ -116,6 +111,17 @@ fn commit(request: &ChatRequest, envelope: &Envelope) -> Reply {
     bash(request, envelope, &command, "write the note and commit it")
 }
 
+fn nudged_commit(request: &ChatRequest, envelope: &Envelope) -> Reply {
+    if request.user_texts().nth(1).is_some() {
+        return commit(request, envelope);
+    }
+    say(
+        request,
+        envelope,
+        "I have looked at it and would begin with a note.",
+    )
+}
+
 fn question(request: &ChatRequest, envelope: &Envelope) -> Reply {
     let option = |label: &str| json!({"label": label, "description": label.to_lowercase()});
     let arguments = json!({"questions": [{
@@ -145,11 +151,11 @@ fn call(request: &ChatRequest, envelope: &Envelope, tool: &str, arguments: &Valu
         );
     }
     let call_id = format!("call_{}", envelope.id);
-    let chunks = vec![
+    let chunks = [
         envelope.tool_call(&call_id, tool, arguments),
         envelope.finish("tool_calls"),
     ];
-    stream(chunks, request, envelope, arguments.to_string().len())
+    stream(&chunks, request, envelope, arguments.to_string().len())
 }
 
 /// The text in two chunks, since a reader has to put them together.
@@ -160,7 +166,7 @@ fn say(request: &ChatRequest, envelope: &Envelope, text: &str) -> Reply {
         chunks.push(envelope.text(tail));
     }
     chunks.push(envelope.finish("stop"));
-    stream(chunks, request, envelope, text.len())
+    stream(&chunks, request, envelope, text.len())
 }
 
 fn slow(request: &ChatRequest, envelope: &Envelope, seconds: u32) -> Reply {
@@ -173,7 +179,7 @@ fn slow(request: &ChatRequest, envelope: &Envelope, seconds: u32) -> Reply {
         parts.push(send(&envelope.text(&text)));
         parts.push(Part::Pause(SLOW_STEP));
     }
-    let mut end = ending(vec![envelope.finish("stop")], request, envelope, chars);
+    let mut end = ending(&[envelope.finish("stop")], request, envelope, chars);
     parts.append(&mut end);
     Reply::Stream(parts)
 }
@@ -184,7 +190,7 @@ fn broken(envelope: &Envelope, rest: Part) -> Reply {
 }
 
 fn stream(
-    chunks: Vec<Value>,
+    chunks: &[Value],
     request: &ChatRequest,
     envelope: &Envelope,
     completion_chars: usize,
@@ -194,7 +200,7 @@ fn stream(
 
 /// The chunks, what they cost, and the mark that ends a stream.
 fn ending(
-    chunks: Vec<Value>,
+    chunks: &[Value],
     request: &ChatRequest,
     envelope: &Envelope,
     completion_chars: usize,

@@ -57,10 +57,8 @@ impl Shared {
         };
         let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
         // An attacker on the same machine must not learn the token from the time it takes.
-        match bool::from(token.expose_secret().as_bytes().ct_eq(sent)) {
-            true => Bearer::Right,
-            false => Bearer::Wrong,
-        }
+        let right = bool::from(token.expose_secret().as_bytes().ct_eq(sent));
+        if right { Bearer::Right } else { Bearer::Wrong }
     }
 
     /// Chooses the reply to a chat request and writes the request down.

@@ -22,9 +22,10 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// The note for what the user said last.
+    /// The note for what the user said first: a nudge or a "continue" is the same for many tasks.
     pub(super) fn of(request: &ChatRequest) -> Self {
-        let task = without_directives(request.user_texts().next_back().unwrap_or_default());
+        let said = request.user_texts().next().unwrap_or_default();
+        let task = without_directives(without_environment(said));
         let line = task
             .lines()
             .map(str::trim)
@@ -60,6 +61,13 @@ impl Note {
     }
 }
 
+/// The program adds the time and the working directory to each message; the task ends before.
+fn without_environment(text: &str) -> &str {
+    text.split_once("<environment_details>")
+        .map_or(text, |(task, _)| task)
+        .trim_end()
+}
+
 fn plain(text: &str, chars_max: usize) -> String {
     let safe = |c: &char| c.is_ascii_alphanumeric() || " .,:;()_/#+-".contains(*c);
     let text: String = text.chars().filter(safe).take(chars_max).collect();
@@ -86,11 +94,11 @@ fn slug(title: &str) -> String {
 
 /// Eight hexadecimal digits, so that tasks with the same first line get files of their own.
 fn digest(task: &str) -> String {
-    Sha256::digest(task.as_bytes())
+    let digest = Sha256::digest(task.as_bytes());
+    digest
         .iter()
         .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 #[cfg(test)]
@@ -120,6 +128,12 @@ mod tests {
         );
         assert_ne!(one.path, other.path);
         assert_eq!(one, note("Add a greeting\n\nin English"));
+    }
+
+    #[test]
+    fn the_time_of_a_message_is_no_part_of_the_task() {
+        let later = "Add\n\n<environment_details>\nMessage time: 2026\n</environment_details>";
+        assert_eq!(note("Add"), note(later));
     }
 
     #[test]

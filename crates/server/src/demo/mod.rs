@@ -1,0 +1,3 @@
+//! What the demo needs besides the server: things to work on.
+
+pub mod sample;
