@@ -1,1 +1,58 @@
-//! Placeholder head.
+//! The pure rules of a rig: beads, agents, dispatch, breaker, completion and patrol.
+//!
+//! A rig is one git project under management. This crate owns every decision about its work:
+//! [`Rig::step`] turns one [`Input`] into one atomic set of changes, the effects that may leave
+//! once those are durable, and the answer. It has no clock, no I/O, no threads and no randomness of
+//! its own (`clippy.toml` bans them): the same state and input always give the same step, which is
+//! what makes the seeded simulation of `tests/simulation.rs` possible.
+//!
+//! ```
+//! use wellhead_rig::{Env, Input, NewBead, Reply, Rig, Timestamp};
+//!
+//! let mut rig = Rig::new();
+//! let env = Env { now: Timestamp(1_000), nonce: 42 };
+//! let step = rig.step(Input::Sling(NewBead::issue("Write a README")), env)?;
+//! // A shell would write step.changes durably here, before anything leaves.
+//! rig.apply(&step.changes);
+//! let Reply::Slung { bead, agent } = step.reply else { unreachable!() };
+//! assert_eq!(bead.hooked_to(), Some(&agent.id));
+//! assert!(step.effects.is_empty(), "a rig without configuration dispatches nothing");
+//! # Ok::<(), wellhead_rig::Refused>(())
+//! ```
+
+mod agent;
+mod bead;
+mod breaker;
+mod class;
+mod config;
+mod event;
+mod explain;
+mod ids;
+mod input;
+mod outcome;
+mod policy;
+mod state;
+mod step;
+mod time;
+
+pub use agent::{Agent, AgentStatus, Role};
+pub use bead::{
+    Attempt, Bead, BeadType, Cause, Ending, Live, Numbers, Order, Phase, Priority, Resolution,
+    Review, Run, Status,
+};
+pub use breaker::{Breaker, BreakerState, Moved};
+pub use class::{Class, Trip};
+pub use config::{CredentialSource, ReviewMode, RigConfig};
+pub use event::{BeadEvent, EventType};
+pub use explain::Explanation;
+pub use ids::{AgentId, BeadId, DispatchId, IdError, Incarnation, RigId, TownId};
+pub use input::{
+    Beat, Change, Completion, DispatchOrder, Effect, Env, Input, NewBead, Preflight, Refused,
+    Reply, Report, Step,
+};
+pub use outcome::{
+    DoneReport, Failure, LastFailure, Outcome, Stage, TurnReport, TurnVerdict, Usage, Work,
+};
+pub use policy::{Policy, PolicyError, TextOnly};
+pub use state::{Readiness, Rig, RigRecord};
+pub use time::{Deadline, Timestamp};

@@ -1,0 +1,311 @@
+//! The circuit breaker in front of a rig's dispatches: Closed, Open and
+//! half-open in the field's sense.
+//!
+//! Owns when it opens, how long it cools down, who may probe it and what closes it. Persisted with
+//! the rig, so a restart changes nothing. Knows no bead; `step::gate` asks it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Class, Deadline, DispatchId, Failure, Policy, Timestamp, class::Trip};
+
+/// Outcomes in this window count towards the breaker's rate.
+const WINDOW_MS: i64 = 10 * 60 * 1_000;
+/// That many outcomes are the least that make a rate.
+const WINDOW_MIN: usize = 5;
+/// The window is bounded: older outcomes leave first.
+const WINDOW_MAX: usize = 50;
+/// Failures in a row that open it.
+const CONSECUTIVE_MAX: u32 = 3;
+/// A probe has this much longer than a start before it counts as failed.
+const PROBE_EXTRA_MS: i64 = 60 * 1_000;
+
+/// Where the breaker stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum BreakerState {
+    /// Everything passes.
+    #[default]
+    Closed,
+    /// Nothing passes.
+    Open {
+        /// What opened it.
+        failure: Failure,
+        /// When.
+        opened_at: Timestamp,
+        /// When the next probe may be made.
+        next_probe: Deadline,
+    },
+    /// One probe passes.
+    HalfOpen {
+        /// What had opened it.
+        failure: Failure,
+        /// When it had opened.
+        opened_at: Timestamp,
+        /// The probe under way, and when it counts as failed.
+        probe: Option<(DispatchId, Deadline)>,
+    },
+}
+
+/// One outcome in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Sample {
+    at: Timestamp,
+    failed: bool,
+}
+
+/// The breaker of one scope.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Breaker {
+    /// Where it stands.
+    pub state: BreakerState,
+    /// Trips since it last closed; doubles the cooldown.
+    pub trips: u32,
+    consecutive: u32,
+    window: Vec<Sample>,
+}
+
+/// What a report did to the breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// Nothing.
+    No,
+    /// It opened from Closed.
+    Tripped,
+    /// It was open or probing and stays shut for another cooldown.
+    Reopened,
+    /// It closed.
+    Closed,
+}
+
+impl Breaker {
+    /// Whether everything passes.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, BreakerState::Closed)
+    }
+
+    /// The class that shut it, unless it is closed.
+    pub fn class(&self) -> Option<Class> {
+        self.failure().map(|failure| failure.class)
+    }
+
+    /// The failure that shut it, unless it is closed.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.state {
+            BreakerState::Closed => None,
+            BreakerState::Open { failure, .. } | BreakerState::HalfOpen { failure, .. } => {
+                Some(failure)
+            }
+        }
+    }
+
+    /// Records a failed dispatch or preflight; a preflight of an open breaker counts as a probe.
+    ///
+    /// Sessions that were running when it opened may fail as well: they do not lengthen the wait.
+    pub(crate) fn failed(
+        &mut self,
+        failure: &Failure,
+        was_probe: bool,
+        now: Timestamp,
+        policy: &Policy,
+        random: u64,
+    ) -> Moved {
+        let trips = match failure.class.trip() {
+            Trip::Never => was_probe,
+            Trip::AtOnce | Trip::Pause => true,
+            Trip::Counted => {
+                self.count(now, true);
+                failure.offline || was_probe || self.is_over_threshold(now)
+            }
+        };
+        let is_open = matches!(self.state, BreakerState::Open { .. });
+        if trips && (was_probe || !is_open) {
+            // A probe that failed for a reason of its bead's keeps the scope's own reason.
+            let cause = match (failure.class.trip(), self.failure()) {
+                (Trip::Never, Some(own)) => own.clone(),
+                _ => failure.clone(),
+            };
+            self.open(cause, now, policy, random)
+        } else {
+            Moved::No
+        }
+    }
+
+    /// Records model output. It alone closes a half-open breaker.
+    pub(crate) fn output(&mut self, now: Timestamp) -> Moved {
+        self.consecutive = 0;
+        if matches!(self.state, BreakerState::HalfOpen { .. }) {
+            *self = Self::default();
+            return Moved::Closed;
+        }
+        self.count(now, false);
+        Moved::No
+    }
+
+    /// The probe ended or its deadline passed without any output: the same wait, doubled.
+    pub(crate) fn probe_failed(&mut self, now: Timestamp, policy: &Policy, random: u64) -> Moved {
+        match self.failure().cloned() {
+            Some(failure) => self.open(failure, now, policy, random),
+            None => Moved::No,
+        }
+    }
+
+    /// Opens it, or keeps it open for another, longer cooldown.
+    fn open(&mut self, failure: Failure, now: Timestamp, policy: &Policy, random: u64) -> Moved {
+        let (opened_at, moved) = match &self.state {
+            BreakerState::Closed => (now, Moved::Tripped),
+            BreakerState::Open { opened_at, .. } | BreakerState::HalfOpen { opened_at, .. } => {
+                (*opened_at, Moved::Reopened)
+            }
+        };
+        self.trips = self.trips.saturating_add(1);
+        let cooldown = policy.cooldown(self.trips, random);
+        let asked = failure.retry_after_ms.unwrap_or(cooldown).max(0);
+        let wait = asked.max(1_000).min(policy.cooldown_max_ms.max(cooldown));
+        let next_probe = Deadline::after(now, wait);
+        self.state = BreakerState::Open {
+            failure,
+            opened_at,
+            next_probe,
+        };
+        moved
+    }
+
+    /// A passing check of our own makes it half-open, never closed.
+    pub(crate) fn check_passed(&mut self) {
+        if let BreakerState::Open {
+            failure, opened_at, ..
+        } = &self.state
+        {
+            self.state = BreakerState::HalfOpen {
+                failure: failure.clone(),
+                opened_at: *opened_at,
+                probe: None,
+            };
+        }
+    }
+
+    /// A dispatch passes as the one probe.
+    pub(crate) fn begin_probe(&mut self, dispatch: DispatchId, now: Timestamp, policy: &Policy) {
+        if let BreakerState::HalfOpen { probe, .. } = &mut self.state {
+            let duration_ms = policy.start_deadline_ms.saturating_add(PROBE_EXTRA_MS);
+            *probe = Some((dispatch, Deadline::after(now, duration_ms)));
+        }
+    }
+
+    /// A probe that proved nothing (refused, never started, ended by hand): another may be made.
+    pub(crate) fn release_probe(&mut self, dispatch: &DispatchId) {
+        if let BreakerState::HalfOpen { probe, .. } = &mut self.state
+            && probe.as_ref().is_some_and(|(id, _)| id == dispatch)
+        {
+            *probe = None;
+        }
+    }
+
+    /// A person's reset, or fresh credentials: probe at once.
+    pub(crate) fn probe_now(&mut self, now: Timestamp) {
+        self.trips = 0;
+        match &mut self.state {
+            BreakerState::Open { next_probe, .. } => *next_probe = Deadline::after(now, 0),
+            BreakerState::HalfOpen { probe, .. } => *probe = None,
+            BreakerState::Closed => {}
+        }
+    }
+
+    fn count(&mut self, now: Timestamp, failed: bool) {
+        if failed {
+            self.consecutive = self.consecutive.saturating_add(1);
+        }
+        self.window.push(Sample { at: now, failed });
+        self.window.retain(|sample| {
+            let age = now.since_ms(sample.at);
+            (0..=WINDOW_MS).contains(&age)
+        });
+        let surplus = self.window.len().saturating_sub(WINDOW_MAX);
+        self.window.drain(..surplus);
+    }
+
+    fn is_over_threshold(&self, now: Timestamp) -> bool {
+        let recent = self
+            .window
+            .iter()
+            .filter(|s| now.since_ms(s.at) <= WINDOW_MS);
+        let (total, failed) = recent.fold((0, 0), |(n, f), s| (n + 1, f + usize::from(s.failed)));
+        self.consecutive >= CONSECUTIVE_MAX || (total >= WINDOW_MIN && failed * 2 >= total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BeadId, Stage};
+
+    fn failure(class: Class) -> Failure {
+        Failure::new(class, Stage::Turn, "x")
+    }
+
+    fn dispatch() -> DispatchId {
+        DispatchId {
+            bead: BeadId::new("b").unwrap(),
+            no: 1,
+        }
+    }
+
+    fn fail(breaker: &mut Breaker, class: Class, at: i64) -> Moved {
+        breaker.failed(&failure(class), false, Timestamp(at), &Policy::default(), 0)
+    }
+
+    #[test]
+    fn three_in_a_row_open_it_and_an_output_in_between_does_not() {
+        let mut breaker = Breaker::default();
+        assert_eq!(fail(&mut breaker, Class::Crash, 1), Moved::No);
+        assert_eq!(fail(&mut breaker, Class::Crash, 2), Moved::No);
+        breaker.output(Timestamp(3));
+        breaker.output(Timestamp(3));
+        breaker.output(Timestamp(3));
+        assert_eq!(fail(&mut breaker, Class::Crash, 4), Moved::No);
+        assert_eq!(
+            fail(&mut breaker, Class::Crash, 5),
+            Moved::Tripped,
+            "4 of 7 failed"
+        );
+    }
+
+    #[test]
+    fn the_cooldown_doubles_until_model_output_closes_it() {
+        let mut breaker = Breaker::default();
+        assert_eq!(fail(&mut breaker, Class::Credentials, 0), Moved::Tripped);
+        let wait = |b: &Breaker| match &b.state {
+            BreakerState::Open { next_probe, .. } => next_probe.duration_ms,
+            _ => panic!("not open"),
+        };
+        assert_eq!(wait(&breaker), 60_000);
+        breaker.check_passed();
+        breaker.begin_probe(dispatch(), Timestamp(0), &Policy::default());
+        assert_eq!(
+            breaker.failed(
+                &failure(Class::Credentials),
+                true,
+                Timestamp(0),
+                &Policy::default(),
+                0
+            ),
+            Moved::Reopened
+        );
+        assert_eq!(wait(&breaker), 120_000);
+        breaker.check_passed();
+        assert_eq!(breaker.output(Timestamp(9)), Moved::Closed);
+        assert_eq!(breaker, Breaker::default());
+    }
+
+    #[test]
+    fn retry_after_is_kept_and_bounded() {
+        let mut breaker = Breaker::default();
+        let mut limited = failure(Class::RateLimited);
+        limited.retry_after_ms = Some(i64::MAX);
+        breaker.failed(&limited, false, Timestamp(0), &Policy::default(), 0);
+        assert!(
+            matches!(&breaker.state, BreakerState::Open { next_probe, .. }
+            if next_probe.duration_ms == Policy::default().cooldown_max_ms)
+        );
+    }
+}

@@ -1,0 +1,70 @@
+//! The record of what happened to beads: what the API lists and the dashboard streams.
+//!
+//! Owns the event's shape. Events are appended by steps and never read by them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentId, BeadId, Timestamp};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventType {
+    /// A bead was made.
+    Created,
+    /// It was given to an agent at its creation.
+    Assigned,
+    /// It went onto a hook.
+    Hooked,
+    /// It left its hook.
+    Unhooked,
+    /// Its status was set by hand.
+    StatusChanged,
+    /// It was closed.
+    Closed,
+    /// It needs a person.
+    Escalated,
+    /// A mail was sent.
+    MailSent,
+    /// Its work was submitted to review.
+    ReviewSubmitted,
+    /// A review was completed.
+    ReviewCompleted,
+    /// A session began.
+    AgentSpawned,
+    /// A session was proven over.
+    AgentExited,
+    /// A dispatch was sent.
+    Dispatched,
+    /// An attempt failed.
+    AttemptFailed,
+    /// The rig's breaker opened.
+    BreakerTripped,
+    /// The rig's breaker closed.
+    BreakerClosed,
+    /// A person retried it.
+    Retried,
+    /// A budget came near.
+    BudgetWarned,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BeadEvent {
+    /// Rising in the rig, from 1.
+    pub no: u64,
+    /// The bead it is about; none for the rig's own events.
+    pub bead_id: Option<BeadId>,
+    /// Who did it, if an agent did.
+    pub agent_id: Option<AgentId>,
+    /// What happened.
+    pub event_type: EventType,
+    /// What was before.
+    pub old_value: Option<String>,
+    /// What is now.
+    pub new_value: Option<String>,
+    /// Details.
+    pub metadata: serde_json::Value,
+    /// When. Non-decreasing within a rig.
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,127 @@
+//! Why a bead does not run, what happens next, and when: a prediction from the state.
+//!
+//! Owns the sentences. Decides nothing; it asks the same gate that decides.
+
+use serde::Serialize;
+
+use crate::{
+    Bead, Cause, Phase, Rig, Timestamp,
+    step::{Outlook, outlook_of},
+};
+
+/// A prediction for one bead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Why it is as it is.
+    pub cause: String,
+    /// What happens next.
+    pub next: String,
+    /// When, if that is known.
+    pub at: Option<Timestamp>,
+}
+
+impl Explanation {
+    fn new(cause: impl Into<String>, next: impl Into<String>, at: Option<Timestamp>) -> Self {
+        Self {
+            cause: cause.into(),
+            next: next.into(),
+            at,
+        }
+    }
+}
+
+impl Rig {
+    /// Why this bead does not run, or what it does, and what comes next.
+    pub fn explain(&self, bead: &Bead, now: Timestamp) -> Explanation {
+        match &bead.phase {
+            Phase::Open => Explanation::new("not hooked", "hook it or sling it", None),
+            Phase::Held => Explanation::new(
+                "set in progress by hand",
+                "nothing by itself: hook it, or set another status",
+                None,
+            ),
+            Phase::Hooked { .. } => self.explain_ready(now, "on a hook, not dispatched yet"),
+            Phase::Dispatched { start, .. } => Explanation::new(
+                "the container starts its session",
+                "the session reports its start, or the start is given up",
+                Some(start.at),
+            ),
+            Phase::Working { live, .. } => Explanation::new(
+                "an agent works on it",
+                "the session ends, or is ended at the next limit",
+                [live.lease.at, live.progress.at, live.total.at]
+                    .into_iter()
+                    .min(),
+            ),
+            Phase::Ending { ending, .. } => explain_ending(&ending.cause, ending.over.is_some()),
+            Phase::Waiting { until, .. } if !until.is_due(now) => {
+                let cause = bead.last_failure.as_ref().map_or_else(
+                    || "waits for a slot".to_owned(),
+                    |last| format!("{}: {}", last.failure.class, last.failure.text),
+                );
+                Explanation::new(cause, "the next attempt", Some(until.at))
+            }
+            Phase::Waiting { .. } => self.explain_ready(now, "ready for its next attempt"),
+            Phase::InReview { review } => {
+                let cause = format!("its work on {} waits for a review", review.branch);
+                Explanation::new(cause, "a person reviews it", None)
+            }
+            Phase::Closed { .. } => Explanation::new("closed", "nothing", None),
+            Phase::Failed { reason, .. } => {
+                Explanation::new(reason.clone(), "nothing, until a person retries it", None)
+            }
+        }
+    }
+
+    fn explain_ready(&self, now: Timestamp, ready: &str) -> Explanation {
+        let record = self.record();
+        match outlook_of(record, now) {
+            Outlook::Unconfigured => Explanation::new(
+                "the rig has no town, git URL and default branch",
+                "configure the rig; then it is dispatched at once",
+                None,
+            ),
+            Outlook::Checking(by) => Explanation::new(
+                "credentials, program, model and git are being checked",
+                "dispatched when the checks pass",
+                Some(by),
+            ),
+            Outlook::Shut(class, at) => {
+                let text = record
+                    .breaker
+                    .failure()
+                    .map_or("", |failure| failure.text.as_str());
+                let next = format!("checked again; to mend it now: {}", class.fix());
+                Explanation::new(format!("{class}: {text}"), next, Some(at))
+            }
+            Outlook::Probing => Explanation::new(
+                "the breaker is half open and another bead is its probe",
+                "dispatched when the probe's model answers",
+                None,
+            ),
+            Outlook::NeedsCheck | Outlook::Open | Outlook::Probe => Explanation::new(
+                ready,
+                format!(
+                    "dispatched when one of {} slots is free",
+                    record.policy.agents_max
+                ),
+                None,
+            ),
+        }
+    }
+}
+
+fn explain_ending(cause: &Cause, is_over: bool) -> Explanation {
+    let why = match cause {
+        Cause::SessionOver => "its session ended".to_owned(),
+        Cause::Done(_) => "the agent said that it is done".to_owned(),
+        Cause::Expired(failure) | Cause::Reported(failure) => failure.text.clone(),
+        Cause::Ordered(_) => "it was given another end by hand".to_owned(),
+    };
+    let next = if is_over {
+        "judged when the agent had its last word"
+    } else {
+        "judged when the session is proven over"
+    };
+    Explanation::new(why, next, None)
+}

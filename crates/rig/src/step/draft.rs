@@ -1,0 +1,222 @@
+//! What a step has changed so far, laid over the state that it began with.
+//!
+//! Owns copy-on-write: a refused step leaves the rig as it was because nothing was written to it.
+//! Takes no decision.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{
+    Agent, AgentId, Bead, BeadEvent, BeadId, Change, Effect, Env, EventType, Refused, Reply, Rig,
+    RigRecord, Step, Timestamp,
+};
+
+/// The changes of one step.
+pub(crate) struct Draft<'r> {
+    rig: &'r Rig,
+    env: Env,
+    drawn: u64,
+    record: Option<RigRecord>,
+    beads: BTreeMap<BeadId, Option<Bead>>,
+    agents: BTreeMap<AgentId, Agent>,
+    events: Vec<BeadEvent>,
+    effects: Vec<Effect>,
+}
+
+/// An event before it gets its number and its time.
+pub(crate) struct NewEvent<'a> {
+    pub(crate) kind: EventType,
+    pub(crate) bead: Option<&'a BeadId>,
+    pub(crate) agent: Option<&'a AgentId>,
+    pub(crate) old: Option<String>,
+    pub(crate) new: Option<String>,
+    pub(crate) metadata: Value,
+}
+
+impl<'a> NewEvent<'a> {
+    pub(crate) fn of(kind: EventType, bead: &'a BeadId) -> Self {
+        let metadata = Value::Object(serde_json::Map::new());
+        Self {
+            kind,
+            bead: Some(bead),
+            agent: None,
+            old: None,
+            new: None,
+            metadata,
+        }
+    }
+}
+
+impl<'r> Draft<'r> {
+    pub(crate) fn new(rig: &'r Rig, env: Env) -> Self {
+        Self {
+            rig,
+            env,
+            drawn: 0,
+            record: None,
+            beads: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            events: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.env.now
+    }
+
+    /// Fresh bits, made from the step's nonce alone, so that a replay draws the same.
+    pub(crate) fn nonce(&mut self) -> u128 {
+        self.drawn += 1;
+        let low = splitmix(u64::try_from(self.env.nonce & u128::from(u64::MAX)).unwrap_or(0));
+        let high = u64::try_from(self.env.nonce >> 64).unwrap_or(0);
+        let mixed = splitmix(low ^ splitmix(high).wrapping_add(self.drawn));
+        (u128::from(mixed) << 64) | u128::from(splitmix(mixed ^ high))
+    }
+
+    pub(crate) fn random(&mut self) -> u64 {
+        u64::try_from(self.nonce() >> 64).unwrap_or(0)
+    }
+
+    pub(crate) fn record(&self) -> &RigRecord {
+        self.record.as_ref().unwrap_or_else(|| self.rig.record())
+    }
+
+    pub(crate) fn record_mut(&mut self) -> &mut RigRecord {
+        self.record.get_or_insert_with(|| self.rig.record().clone())
+    }
+
+    pub(crate) fn bead(&self, id: &BeadId) -> Option<&Bead> {
+        match self.beads.get(id) {
+            Some(changed) => changed.as_ref(),
+            None => self.rig.bead(id),
+        }
+    }
+
+    /// The bead to be changed; its `updated_at` moves.
+    pub(crate) fn bead_mut(&mut self, id: &BeadId) -> Result<&mut Bead, Refused> {
+        let now = self.env.now;
+        let slot = self
+            .beads
+            .entry(id.clone())
+            .or_insert_with(|| self.rig.bead(id).cloned());
+        let bead = slot.as_mut().ok_or_else(|| Refused::NoBead(id.clone()))?;
+        bead.updated_at = bead.updated_at.max(now);
+        Ok(bead)
+    }
+
+    pub(crate) fn put_bead(&mut self, bead: Bead) {
+        self.beads.insert(bead.id.clone(), Some(bead));
+    }
+
+    pub(crate) fn delete_bead(&mut self, id: &BeadId) {
+        self.beads.insert(id.clone(), None);
+    }
+
+    pub(crate) fn agent(&self, id: &AgentId) -> Option<&Agent> {
+        self.agents.get(id).or_else(|| self.rig.agent(id))
+    }
+
+    pub(crate) fn put_agent(&mut self, agent: Agent) {
+        self.agents.insert(agent.id.clone(), agent);
+    }
+
+    /// All agents, as the step sees them.
+    pub(crate) fn agents(&self) -> impl Iterator<Item = &Agent> {
+        let unchanged = self
+            .rig
+            .agents()
+            .filter(|agent| !self.agents.contains_key(&agent.id));
+        unchanged.chain(self.agents.values())
+    }
+
+    /// The bead on an agent's hook, as the step sees it.
+    pub(crate) fn hook_of(&self, agent: &AgentId) -> Option<BeadId> {
+        let changed = self.beads.values().flatten();
+        if let Some(bead) = changed
+            .into_iter()
+            .find(|bead| bead.hooked_to() == Some(agent))
+        {
+            return Some(bead.id.clone());
+        }
+        let before = self.rig.hook_of(agent)?;
+        (!self.beads.contains_key(&before.id)).then(|| before.id.clone())
+    }
+
+    /// Unfinished work, as the step sees it.
+    pub(crate) fn unfinished(&self) -> impl Iterator<Item = &Bead> {
+        let unchanged = self
+            .rig
+            .unfinished()
+            .filter(|bead| !self.beads.contains_key(&bead.id));
+        let changed = self.beads.values().flatten();
+        unchanged.chain(changed.filter(|bead| bead.is_work() && !bead.is_terminal()))
+    }
+
+    /// Open escalations, as the step sees them.
+    pub(crate) fn escalations(&self) -> impl Iterator<Item = &Bead> {
+        let unchanged = self
+            .rig
+            .open_escalations()
+            .filter(|bead| !self.beads.contains_key(&bead.id));
+        let changed = self.beads.values().flatten();
+        unchanged.chain(
+            changed.filter(|bead| bead.kind == crate::BeadType::Escalation && !bead.is_terminal()),
+        )
+    }
+
+    pub(crate) fn event(&mut self, event: NewEvent<'_>) {
+        let now = self.env.now;
+        let record = self.record_mut();
+        record.event_no += 1;
+        record.latest_at = record.latest_at.max(now);
+        let event = BeadEvent {
+            no: record.event_no,
+            bead_id: event.bead.cloned(),
+            agent_id: event.agent.cloned(),
+            event_type: event.kind,
+            old_value: event.old,
+            new_value: event.new,
+            metadata: event.metadata,
+            created_at: record.latest_at,
+        };
+        self.events.push(event);
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(crate) fn finish(self, reply: Reply) -> Step {
+        let mut changes = Vec::new();
+        changes.extend(
+            self.agents
+                .into_values()
+                .map(|agent| Change::Agent(Box::new(agent))),
+        );
+        changes.extend(self.beads.into_iter().map(|(id, bead)| match bead {
+            Some(bead) => Change::Bead(Box::new(bead)),
+            None => Change::BeadDeleted(id),
+        }));
+        changes.extend(self.record.map(|record| Change::Rig(Box::new(record))));
+        changes.extend(
+            self.events
+                .into_iter()
+                .map(|event| Change::Event(Box::new(event))),
+        );
+        Step {
+            changes,
+            effects: self.effects,
+            reply,
+        }
+    }
+}
+
+/// The finaliser of the `SplitMix64` generator: a bijection that spreads every bit.
+fn splitmix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

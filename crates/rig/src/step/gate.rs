@@ -1,0 +1,243 @@
+//! The one gate: every dispatch of every bead is decided here, whatever woke the rig.
+//!
+//! Owns the order of the questions. There is no second path: nothing else writes
+//! `Phase::Dispatched` or sends `Effect::Dispatch`.
+
+use super::{
+    draft::{Draft, NewEvent},
+    settle, trip,
+};
+use crate::{
+    Bead, BeadId, BreakerState, Class, Deadline, DispatchId, DispatchOrder, Effect, EventType,
+    Phase, Priority, Readiness, Rig, RigRecord, Run, Timestamp, Usage,
+};
+
+/// More dispatches than this in one step wait for the next one, a second later.
+const PER_STEP_MAX: u32 = 32;
+
+/// What the gate says for the rig as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outlook {
+    /// Beads may be dispatched while slots are free.
+    Open,
+    /// One bead may be dispatched as the breaker's probe.
+    Probe,
+    /// The checks have to be made first.
+    NeedsCheck,
+    /// The checks are under way until then.
+    Checking(Timestamp),
+    /// There is no configuration.
+    Unconfigured,
+    /// The breaker is open for this class until then.
+    Shut(Class, Timestamp),
+    /// The breaker's probe is under way.
+    Probing,
+}
+
+/// The gate's answer as a function of the rig's record.
+pub(crate) fn outlook_of(record: &RigRecord, now: Timestamp) -> Outlook {
+    if record.config.is_none() {
+        return Outlook::Unconfigured;
+    }
+    if let Readiness::Checking { deadline, .. } = &record.readiness {
+        return Outlook::Checking(deadline.at);
+    }
+    let verified = record.readiness == Readiness::Verified;
+    match &record.breaker.state {
+        BreakerState::Open {
+            failure,
+            next_probe,
+            ..
+        } if !next_probe.is_due(now) => Outlook::Shut(failure.class, next_probe.at),
+        BreakerState::HalfOpen { probe: Some(_), .. } => Outlook::Probing,
+        BreakerState::Open { .. } => Outlook::NeedsCheck,
+        _ if !verified => Outlook::NeedsCheck,
+        BreakerState::HalfOpen { probe: None, .. } => Outlook::Probe,
+        BreakerState::Closed => Outlook::Open,
+    }
+}
+
+/// Asks the gate for every ready bead. Called at the end of each accepted step, nowhere else.
+pub(super) fn schedule(draft: &mut Draft<'_>) {
+    if draft.record().config.is_none() {
+        return;
+    }
+    let now = draft.now();
+    let mut ready: Vec<Ready> = draft
+        .unfinished()
+        .filter(|bead| bead.is_ready(now))
+        .map(Ready::of)
+        .collect();
+    if ready.is_empty() {
+        return;
+    }
+    let outlook = outlook_of(draft.record(), now);
+    match outlook {
+        Outlook::NeedsCheck => trip::request_check(draft),
+        Outlook::Open => {
+            ready.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.id.cmp(&b.id)));
+            dispatch_while_free(draft, &ready, PER_STEP_MAX, false);
+        }
+        Outlook::Probe => {
+            // The probe costs least where least was spent.
+            ready.sort_by(|a, b| a.prompts.cmp(&b.prompts).then_with(|| a.id.cmp(&b.id)));
+            dispatch_while_free(draft, &ready, 1, true);
+        }
+        Outlook::Checking(_) | Outlook::Unconfigured | Outlook::Shut(..) | Outlook::Probing => {}
+    }
+}
+
+/// What the order of dispatch depends on.
+struct Ready {
+    id: BeadId,
+    priority: Priority,
+    prompts: u32,
+}
+
+impl Ready {
+    fn of(bead: &Bead) -> Self {
+        let (id, priority) = (bead.id.clone(), bead.priority);
+        Self {
+            id,
+            priority,
+            prompts: bead.numbers.prompts,
+        }
+    }
+}
+
+fn dispatch_while_free(draft: &mut Draft<'_>, ready: &[Ready], max: u32, probe: bool) {
+    let running = draft
+        .unfinished()
+        .filter(|bead| bead.run().is_some())
+        .count();
+    let running = u32::try_from(running).unwrap_or(u32::MAX);
+    let mut free = draft
+        .record()
+        .policy
+        .agents_max
+        .saturating_sub(running)
+        .min(max);
+    for bead in ready {
+        if free == 0 {
+            return;
+        }
+        if dispatch(draft, &bead.id, probe) {
+            free -= 1;
+        }
+    }
+}
+
+/// Dispatches one bead; `false` when it had reached a limit and was given up instead.
+fn dispatch(draft: &mut Draft<'_>, id: &BeadId, probe: bool) -> bool {
+    let now = draft.now();
+    let policy = draft.record().policy.clone();
+    let Some(bead) = draft.bead(id) else {
+        return false;
+    };
+    if let Some(limit) = settle::limit_reached(&policy, &bead.numbers) {
+        // The bead exists, so this is never refused.
+        let _ = settle::fail_bead(draft, id, &limit);
+        return false;
+    }
+    let Some(order) = order_for(draft, id) else {
+        return false;
+    };
+    let (no, agent, branch) = (order.dispatch.no, order.agent.clone(), order.branch.clone());
+    let Ok(bead) = draft.bead_mut(id) else {
+        return false;
+    };
+    bead.numbers.dispatch_no = no;
+    bead.numbers.prompts = bead.numbers.prompts.saturating_add(1);
+    bead.branch = Some(branch);
+    let run = Run {
+        agent: agent.clone(),
+        no,
+        sent_at: now,
+        probe,
+        nudged_after: None,
+        output: false,
+        usage: Usage::default(),
+    };
+    bead.phase = Phase::Dispatched {
+        run,
+        start: Deadline::after(now, policy.start_deadline_ms),
+    };
+    if probe {
+        let dispatch = DispatchId {
+            bead: id.clone(),
+            no,
+        };
+        draft
+            .record_mut()
+            .breaker
+            .begin_probe(dispatch, now, &policy);
+    }
+    let mut event = NewEvent::of(EventType::Dispatched, id);
+    event.agent = Some(&agent);
+    event.new = Some(no.to_string());
+    draft.event(event);
+    draft.effect(Effect::Dispatch(Box::new(order)));
+    true
+}
+
+fn order_for(draft: &Draft<'_>, id: &BeadId) -> Option<DispatchOrder> {
+    let record = draft.record();
+    let bead = draft.bead(id)?;
+    let agent = draft.agent(bead.hooked_to()?)?;
+    let branch = format!(
+        "gt/{}/{}",
+        branch_part(&agent.name, agent.id.as_str()),
+        bead.id
+    );
+    let base_branch = bead.branch.clone().filter(|last| *last != branch);
+    Some(DispatchOrder {
+        dispatch: DispatchId {
+            bead: bead.id.clone(),
+            no: bead.numbers.dispatch_no.saturating_add(1),
+        },
+        agent: agent.id.clone(),
+        agent_name: agent.name.clone(),
+        identity: agent.identity.clone(),
+        role: agent.role,
+        title: bead.title.clone(),
+        body: bead.body.clone(),
+        branch,
+        base_branch,
+        resume: bead.resume.clone(),
+        failures: bead.numbers.failures,
+        config: record.config.clone()?,
+        idle_grace_ms: record.policy.idle_grace_ms,
+        start_deadline_ms: record.policy.start_deadline_ms,
+    })
+}
+
+/// An agent's name as a part of a branch: letters, digits and dashes; its id where nothing is left.
+fn branch_part(name: &str, id: &str) -> String {
+    let kept: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .take(40)
+        .collect();
+    let kept = kept.trim_matches('-');
+    if kept.is_empty() {
+        id.to_owned()
+    } else {
+        kept.to_owned()
+    }
+}
+
+impl Rig {
+    /// Whether the gate would let a ready bead of this rig pass right now; for views.
+    pub fn is_dispatching(&self, now: Timestamp) -> bool {
+        matches!(
+            outlook_of(self.record(), now),
+            Outlook::Open | Outlook::Probe
+        )
+    }
+}

@@ -1,0 +1,236 @@
+//! New things: beads, agents, hooks, configuration, escalations by hand.
+//!
+//! Owns what makes them legal and the one event that each leaves. Dispatches nothing: the gate is
+//! asked after every step.
+
+use serde_json::json;
+
+use super::draft::{Draft, NewEvent};
+use crate::{
+    Agent, AgentId, Bead, BeadId, BeadType, EventType, NewBead, Numbers, Phase, Policy, Readiness,
+    Refused, Reply, RigConfig, Role, Usage, agent::polecat_name,
+};
+
+pub(super) fn configure(draft: &mut Draft<'_>, config: RigConfig) -> Reply {
+    let now = draft.now();
+    let record = draft.record_mut();
+    if record.config.as_ref() == Some(&config) {
+        return Reply::Accepted;
+    }
+    record.created_at.get_or_insert(now);
+    record.updated_at = Some(now);
+    record.config = Some(config);
+    // Whatever was wrong may be mended: check again, and at once.
+    record.readiness = Readiness::Unverified;
+    record.breaker.probe_now(now);
+    Reply::Accepted
+}
+
+pub(super) fn set_policy(draft: &mut Draft<'_>, policy: Policy) -> Reply {
+    draft.record_mut().policy = policy;
+    Reply::Accepted
+}
+
+pub(super) fn create_bead(draft: &mut Draft<'_>, new: NewBead) -> Result<Reply, Refused> {
+    if let Some(agent) = &new.assignee
+        && draft.agent(agent).is_none()
+    {
+        return Err(Refused::NoAgent(agent.clone()));
+    }
+    let bead = make_bead(draft, new);
+    if let Some(agent) = &bead.assignee {
+        let mut event = NewEvent::of(EventType::Assigned, &bead.id);
+        event.agent = Some(agent);
+        event.new = Some(agent.to_string());
+        draft.event(event);
+    }
+    Ok(Reply::Bead(Box::new(bead)))
+}
+
+/// Makes the record and its `created` event.
+pub(super) fn make_bead(draft: &mut Draft<'_>, new: NewBead) -> Bead {
+    let now = draft.now();
+    let created_at = now.max(draft.record().latest_at);
+    let id = BeadId::generate(created_at, draft.record().event_no, draft.nonce());
+    let bead = Bead {
+        id,
+        kind: new.kind,
+        title: new.title,
+        body: new.body,
+        priority: new.priority,
+        labels: new.labels,
+        metadata: new.metadata,
+        assignee: new.assignee,
+        convoy_id: new.convoy_id,
+        created_at,
+        updated_at: created_at,
+        phase: Phase::Open,
+        numbers: Numbers::default(),
+        last_failure: None,
+        branch: None,
+        commit: None,
+        resume: None,
+        usage: Usage::default(),
+        attempts: Vec::new(),
+    };
+    let mut event = NewEvent::of(EventType::Created, &bead.id);
+    event.metadata = json!({ "title": bead.title, "priority": bead.priority });
+    draft.event(event);
+    if draft.record().patrolled_at < created_at && draft.unfinished().next().is_none() {
+        // The first unfinished bead starts the patrol's hour.
+        draft.record_mut().patrolled_at = created_at;
+    }
+    draft.put_bead(bead.clone());
+    bead
+}
+
+pub(super) fn sling(draft: &mut Draft<'_>, new: NewBead) -> Result<Reply, Refused> {
+    let bead = make_bead(draft, new);
+    let idle = draft
+        .agents()
+        .filter(|agent| agent.role == Role::Polecat)
+        .map(|agent| agent.id.clone())
+        .find(|agent| draft.hook_of(agent).is_none());
+    let agent = match idle {
+        Some(agent) => agent,
+        None => make_polecat(draft).id,
+    };
+    hook(draft, &agent, &bead.id)?;
+    let bead = draft
+        .bead(&bead.id)
+        .cloned()
+        .ok_or(Refused::NoBead(bead.id))?;
+    let agent = draft
+        .agent(&agent)
+        .cloned()
+        .ok_or(Refused::NoAgent(agent))?;
+    Ok(Reply::Slung {
+        bead: Box::new(bead),
+        agent: Box::new(agent),
+    })
+}
+
+fn make_polecat(draft: &mut Draft<'_>) -> Agent {
+    let mut count = draft
+        .agents()
+        .filter(|agent| agent.role == Role::Polecat)
+        .count();
+    loop {
+        let name = polecat_name(count);
+        let identity = format!("polecats/{name}");
+        if draft.agents().all(|agent| agent.identity != identity) {
+            return make_agent(draft, Role::Polecat, name, identity);
+        }
+        count += 1;
+    }
+}
+
+fn make_agent(draft: &mut Draft<'_>, role: Role, name: String, identity: String) -> Agent {
+    let now = draft.now();
+    let agent = Agent {
+        id: AgentId::generate(
+            now,
+            u64::try_from(draft.agents().count()).unwrap_or(0),
+            draft.nonce(),
+        ),
+        role,
+        name,
+        identity,
+        checkpoint: None,
+        created_at: now,
+        last_activity_at: Some(now),
+    };
+    draft.put_agent(agent.clone());
+    agent
+}
+
+pub(super) fn register_agent(
+    draft: &mut Draft<'_>,
+    role: Role,
+    name: String,
+    identity: String,
+) -> Result<Reply, Refused> {
+    if draft.agents().any(|agent| agent.identity == identity) {
+        return Err(Refused::IdentityTaken(identity));
+    }
+    Ok(Reply::Agent(Box::new(make_agent(
+        draft, role, name, identity,
+    ))))
+}
+
+pub(super) fn hook(
+    draft: &mut Draft<'_>,
+    agent: &AgentId,
+    bead: &BeadId,
+) -> Result<Reply, Refused> {
+    if draft.agent(agent).is_none() {
+        return Err(Refused::NoAgent(agent.clone()));
+    }
+    let record = draft
+        .bead(bead)
+        .ok_or_else(|| Refused::NoBead(bead.clone()))?;
+    if record.hooked_to() == Some(agent) {
+        return Ok(Reply::Accepted);
+    }
+    check_hookable(record)?;
+    if let Some(other) = draft.hook_of(agent) {
+        return Err(Refused::Conflict(format!(
+            "agent {agent} is hooked to bead {other}"
+        )));
+    }
+    let record = draft.bead_mut(bead)?;
+    record.phase = Phase::Hooked {
+        agent: agent.clone(),
+    };
+    record.assignee = Some(agent.clone());
+    let mut event = NewEvent::of(EventType::Hooked, bead);
+    event.agent = Some(agent);
+    event.new = Some(agent.to_string());
+    draft.event(event);
+    Ok(Reply::Accepted)
+}
+
+fn check_hookable(bead: &Bead) -> Result<(), Refused> {
+    let id = &bead.id;
+    let conflict = |text: String| Err(Refused::Conflict(text));
+    match bead.kind {
+        BeadType::Escalation => return conflict(format!("bead {id} is an escalation, not work")),
+        BeadType::Message => return conflict(format!("bead {id} is a message, not work")),
+        BeadType::Issue | BeadType::MergeRequest => {}
+    }
+    match &bead.phase {
+        Phase::Open | Phase::Held => Ok(()),
+        Phase::Hooked { agent } | Phase::Waiting { agent, .. } => conflict(format!(
+            "bead {id} is on the hook of agent {agent}; unhook it first"
+        )),
+        Phase::Dispatched { run, .. } | Phase::Working { run, .. } | Phase::Ending { run, .. } => {
+            conflict(format!("agent {} works on bead {id}", run.agent))
+        }
+        Phase::InReview { .. } => conflict(format!("bead {id} is in review")),
+        Phase::Closed { .. } => conflict(format!("bead {id} is closed")),
+        Phase::Failed { .. } => conflict(format!("bead {id} has failed; retry it first")),
+    }
+}
+
+pub(super) fn touch(draft: &mut Draft<'_>, agent: &AgentId) -> Reply {
+    if let Some(mut agent) = draft.agent(agent).cloned() {
+        agent.last_activity_at = agent.last_activity_at.max(Some(draft.now()));
+        draft.put_agent(agent);
+    }
+    Reply::Accepted
+}
+
+pub(super) fn escalate(draft: &mut Draft<'_>, new: NewBead) -> Reply {
+    let bead = make_bead(
+        draft,
+        NewBead {
+            kind: BeadType::Escalation,
+            assignee: None,
+            ..new
+        },
+    );
+    let mut event = NewEvent::of(EventType::Escalated, &bead.id);
+    event.new = Some(bead.title.clone());
+    draft.event(event);
+    Reply::Bead(Box::new(bead))
+}

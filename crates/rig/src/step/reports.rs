@@ -1,0 +1,419 @@
+//! What containers and agents say of a dispatch: started, beating, turn over, done, ended.
+//!
+//! Owns the fence: a report of a dispatch that is not current is refused and changes nothing; the
+//! same report twice gets the same answer. What an end means for the bead is `settle`'s.
+
+use super::{
+    draft::{Draft, NewEvent},
+    orders, settle, trip,
+};
+use crate::{
+    AgentId, Bead, BeadId, Beat, Cause, Class, Completion, CredentialSource, Deadline, DispatchId,
+    DoneReport, Ending, EventType, Failure, Incarnation, Live, Outcome, Phase, Readiness, Refused,
+    Reply, Report, Resolution, Review, ReviewMode, Stage, TurnReport, TurnVerdict, Work,
+};
+
+/// The bead whose current dispatch this is; everything else is stale.
+fn current<'d>(draft: &'d Draft<'_>, dispatch: &DispatchId) -> Result<&'d Bead, Refused> {
+    draft
+        .bead(&dispatch.bead)
+        .filter(|bead| bead.run().is_some_and(|run| run.no == dispatch.no))
+        .ok_or_else(|| Refused::Stale(dispatch.clone()))
+}
+
+pub(super) fn agent_started(
+    draft: &mut Draft<'_>,
+    dispatch: &DispatchId,
+    incarnation: Incarnation,
+    session: String,
+) -> Result<Reply, Refused> {
+    let now = draft.now();
+    let policy = draft.record().policy.clone();
+    let mut phase = current(draft, dispatch)?.phase.clone();
+    match &mut phase {
+        Phase::Dispatched { run, .. } => {
+            let live = Live {
+                session: session.clone(),
+                incarnation,
+                started_at: now,
+                lease: Deadline::after(now, policy.lease_ms),
+                progress: Deadline::after(now, policy.progress_ms),
+                total: Deadline::after(now, policy.total_ms),
+            };
+            phase = Phase::Working {
+                run: run.clone(),
+                live,
+            };
+        }
+        Phase::Working { live, .. } if live.session == session => return Ok(Reply::Repeated),
+        Phase::Working { .. } => return Err(Refused::Stale(dispatch.clone())),
+        // It was asked to stop meanwhile; the session is noted for the attempt log.
+        Phase::Ending { ending, .. } if ending.session.is_none() => {
+            ending.session = Some(session.clone());
+        }
+        _ => return Ok(Reply::Repeated),
+    }
+    let agent = phase_agent(&phase);
+    draft.bead_mut(&dispatch.bead)?.phase = phase;
+    let mut event = NewEvent::of(EventType::AgentSpawned, &dispatch.bead);
+    event.agent = agent.as_ref();
+    event.new = Some(session);
+    draft.event(event);
+    Ok(Reply::Accepted)
+}
+
+fn phase_agent(phase: &Phase) -> Option<AgentId> {
+    match phase {
+        Phase::Dispatched { run, .. } | Phase::Working { run, .. } | Phase::Ending { run, .. } => {
+            Some(run.agent.clone())
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn heartbeat(draft: &mut Draft<'_>, beat: &Beat) -> Result<Reply, Refused> {
+    let now = draft.now();
+    let Phase::Working { run, live } = &current(draft, &beat.dispatch)?.phase else {
+        return Ok(Reply::Accepted);
+    };
+    if live.incarnation != beat.incarnation {
+        return Err(Refused::Stale(beat.dispatch.clone()));
+    }
+    let (mut run, mut live) = (run.clone(), live.clone());
+    live.lease = live.lease.renewed(now);
+    let progress_at = if beat.in_tool {
+        Some(now)
+    } else {
+        beat.progress_at
+    };
+    if let Some(at) = progress_at {
+        // A time from the future is taken as now, one from the past never moves the clock back.
+        let renewed = live.progress.renewed(at.min(now));
+        if renewed.at > live.progress.at {
+            live.progress = renewed;
+        }
+    }
+    run.usage = beat.usage;
+    let first_output = beat.output && !run.output;
+    run.output |= beat.output;
+    let agent = run.agent.clone();
+    draft.bead_mut(&beat.dispatch.bead)?.phase = Phase::Working { run, live };
+    super::intake::touch(draft, &agent);
+    if first_output {
+        trip::output(draft);
+    }
+    Ok(Reply::Accepted)
+}
+
+/// A completed turn: work ends the session, a text or earlier work alone is nudged once.
+pub(super) fn turn_ended(
+    draft: &mut Draft<'_>,
+    dispatch: &DispatchId,
+    report: &TurnReport,
+) -> Result<Reply, Refused> {
+    let prompts_left = {
+        let bead = current(draft, dispatch)?;
+        bead.numbers.prompts < settle::prompts_limit(&draft.record().policy, &bead.numbers)
+    };
+    let bead = current(draft, dispatch)?;
+    let Phase::Working { run, .. } = &bead.phase else {
+        return Ok(Reply::Turn(TurnVerdict::End));
+    };
+    if run.nudged_after == Some(report.turn_no) {
+        return Ok(Reply::Turn(TurnVerdict::Nudge(nudge_text(bead))));
+    }
+    let wants_nudge = !report.work.is_fresh()
+        && report.output
+        && run.nudged_after.is_none()
+        && !bead.expects_text();
+    if !wants_nudge || !prompts_left {
+        return Ok(Reply::Turn(TurnVerdict::End));
+    }
+    let text = nudge_text(bead);
+    let bead = draft.bead_mut(&dispatch.bead)?;
+    bead.numbers.prompts = bead.numbers.prompts.saturating_add(1);
+    if let Some(run) = bead.run_mut() {
+        run.nudged_after = Some(report.turn_no);
+    }
+    Ok(Reply::Turn(TurnVerdict::Nudge(text)))
+}
+
+fn nudge_text(bead: &Bead) -> String {
+    format!(
+        "Your turn ended without new work in the repository. The task is still: {}\n\
+         Finish it now: make the change and commit it on your branch. If you can not go on without \
+         a person, say what you need in one sentence.",
+        bead.title
+    )
+}
+
+pub(super) fn agent_done(draft: &mut Draft<'_>, report: Report) -> Result<Reply, Refused> {
+    let now = draft.now();
+    let id = report.dispatch.bead.clone();
+    if let Some(reply) = repeated(draft, &report)? {
+        return Ok(reply);
+    }
+    let grace = Deadline::after(now, draft.record().policy.end_grace_ms);
+    let bead = draft.bead_mut(&id)?;
+    let (mut run, ending) = match bead.phase.clone() {
+        Phase::Dispatched { run, .. } => {
+            let cause = Cause::SessionOver;
+            (
+                run,
+                Ending {
+                    cause,
+                    session: None,
+                    over: None,
+                    grace,
+                },
+            )
+        }
+        Phase::Working { run, live } => {
+            let (cause, session) = (Cause::SessionOver, Some(live.session));
+            (
+                run,
+                Ending {
+                    cause,
+                    session,
+                    over: None,
+                    grace,
+                },
+            )
+        }
+        Phase::Ending { run, ending } => (run, ending),
+        _ => return Err(Refused::Stale(report.dispatch)),
+    };
+    let first_output = report.output && !run.output;
+    run.output |= report.output;
+    run.usage = report.usage;
+    let agent = run.agent.clone();
+    let session = report.session.or_else(|| ending.session.clone());
+    let ending = Ending {
+        over: Some(report.outcome),
+        session: session.clone(),
+        ..ending
+    };
+    bead.phase = Phase::Ending { run, ending };
+    if session.is_some() {
+        let mut event = NewEvent::of(EventType::AgentExited, &id);
+        event.agent = Some(&agent);
+        event.old = session;
+        draft.event(event);
+    }
+    if first_output {
+        trip::output(draft);
+    }
+    settle::try_settle(draft, &id)?;
+    Ok(Reply::Accepted)
+}
+
+/// The fence of an end: `Some` for the same report again, an error for any other stale one.
+fn repeated(draft: &Draft<'_>, report: &Report) -> Result<Option<Reply>, Refused> {
+    let stale = || Refused::Stale(report.dispatch.clone());
+    let bead = draft.bead(&report.dispatch.bead).ok_or_else(stale)?;
+    let known = match &bead.phase {
+        Phase::Ending { run, ending } if run.no == report.dispatch.no => ending.over.as_ref(),
+        _ if bead.run().is_some_and(|run| run.no == report.dispatch.no) => None,
+        _ => {
+            let mut log = bead.attempts.iter();
+            Some(
+                &log.find(|a| a.no == report.dispatch.no)
+                    .ok_or_else(stale)?
+                    .outcome,
+            )
+        }
+    };
+    match known {
+        None => Ok(None),
+        Some(outcome) if *outcome == report.outcome => Ok(Some(Reply::Repeated)),
+        Some(_) => Err(stale()),
+    }
+}
+
+pub(super) fn done(
+    draft: &mut Draft<'_>,
+    agent: &AgentId,
+    dispatch: Option<&DispatchId>,
+    report: DoneReport,
+) -> Result<Reply, Refused> {
+    let hooked = hooked_for_report(draft, agent, dispatch)?;
+    let Some(id) = hooked else {
+        return match dispatch {
+            Some(dispatch) if said_before(draft, dispatch, &report) => Ok(Reply::Repeated),
+            Some(dispatch) => Err(Refused::Stale(dispatch.clone())),
+            None => Err(Refused::Conflict(format!(
+                "agent {agent} has nothing on its hook"
+            ))),
+        };
+    };
+    let Some(bead) = draft.bead(&id) else {
+        return Err(Refused::NoBead(id));
+    };
+    match &bead.phase {
+        Phase::Dispatched { .. } | Phase::Working { .. } => {
+            let grace_ms = draft.record().policy.end_grace_ms;
+            orders::begin_ending(
+                draft,
+                &id,
+                Cause::Done(report),
+                grace_ms,
+                "the agent is done",
+            )?;
+        }
+        Phase::Ending { ending, .. } => match &ending.cause {
+            Cause::Done(said) if *said == report => return Ok(Reply::Repeated),
+            Cause::SessionOver | Cause::Expired(_) => {
+                orders::begin_ending(draft, &id, Cause::Done(report), 0, "the agent is done")?;
+            }
+            Cause::Done(_) | Cause::Reported(_) | Cause::Ordered(_) => {
+                return Err(Refused::Conflict(format!(
+                    "bead {id} is being given another end"
+                )));
+            }
+        },
+        _ => return done_without_session(draft, agent, &id, report),
+    }
+    settle::try_settle(draft, &id)?;
+    Ok(Reply::Accepted)
+}
+
+fn said_before(draft: &Draft<'_>, dispatch: &DispatchId, report: &DoneReport) -> bool {
+    draft.bead(&dispatch.bead).is_some_and(|bead| {
+        let mut log = bead.attempts.iter();
+        log.any(|attempt| attempt.no == dispatch.no && attempt.done.as_ref() == Some(report))
+    })
+}
+
+/// The bead that a report of an agent is about: the dispatch that it names must be current; with
+/// a live dispatch it has to name one; without one it is about the hook alone.
+fn hooked_for_report(
+    draft: &Draft<'_>,
+    agent: &AgentId,
+    dispatch: Option<&DispatchId>,
+) -> Result<Option<BeadId>, Refused> {
+    if draft.agent(agent).is_none() {
+        return Err(Refused::NoAgent(agent.clone()));
+    }
+    let Some(id) = draft.hook_of(agent) else {
+        return Ok(None);
+    };
+    let live = draft.bead(&id).and_then(Bead::dispatch_id);
+    match (live, dispatch) {
+        (Some(live), Some(named)) if live == *named => Ok(Some(id)),
+        (_, Some(_)) => Ok(None),
+        (Some(_), None) => Err(Refused::DispatchRequired(agent.clone())),
+        (None, None) => Ok(Some(id)),
+    }
+}
+
+fn done_without_session(
+    draft: &mut Draft<'_>,
+    agent: &AgentId,
+    id: &BeadId,
+    report: DoneReport,
+) -> Result<Reply, Refused> {
+    let now = draft.now();
+    let config = draft.record().config.as_ref();
+    let reviews = config.is_none_or(|config| config.review == ReviewMode::Manual);
+    let bead = draft.bead_mut(id)?;
+    bead.branch = Some(report.branch.clone());
+    if reviews {
+        let review = Review {
+            agent: Some(agent.clone()),
+            branch: report.branch,
+            pr_url: report.pr_url,
+            summary: report.summary,
+            submitted_at: now,
+        };
+        settle::submit(draft, id, review)?;
+    } else {
+        bead.phase = Phase::Closed {
+            at: now,
+            resolution: Resolution::ByHand,
+        };
+        orders::closed_event(draft, id, Some(agent), "done");
+    }
+    Ok(Reply::Accepted)
+}
+
+pub(super) fn completed(
+    draft: &mut Draft<'_>,
+    agent: &AgentId,
+    dispatch: Option<&DispatchId>,
+    completion: Completion,
+) -> Result<Reply, Refused> {
+    let Some(id) = hooked_for_report(draft, agent, dispatch)? else {
+        return match dispatch {
+            Some(dispatch) => Err(Refused::Stale(dispatch.clone())),
+            None => Ok(Reply::Accepted),
+        };
+    };
+    let reported = |reason: Option<String>| {
+        let text = reason.unwrap_or_else(|| "the session was reported as failed".to_owned());
+        Failure::new(Class::AgentFailed, Stage::Turn, text)
+    };
+    if draft.bead(&id).is_some_and(|bead| bead.run().is_some()) {
+        let (cause, why) = match completion {
+            Completion::Completed => (Cause::SessionOver, "reported complete"),
+            Completion::Failed { reason } => (Cause::Reported(reported(reason)), "reported failed"),
+        };
+        orders::begin_ending(draft, &id, cause, 0, why)?;
+        settle::try_settle(draft, &id)?;
+        return Ok(Reply::Accepted);
+    }
+    match completion {
+        Completion::Completed => {
+            orders::carry_out(draft, &id, crate::Order::Close, Some(agent))?;
+        }
+        Completion::Failed { reason } => {
+            settle::fail_bead(draft, &id, &reported(reason).text)?;
+        }
+    }
+    Ok(Reply::Accepted)
+}
+
+/// A container began a life. Dispatches that it does not know are asked for, which also fences
+/// them: it answers `NeverStarted` for good, or reports what became of them.
+pub(super) fn container_started(
+    draft: &mut Draft<'_>,
+    incarnation: &Incarnation,
+    live: &[DispatchId],
+    unreported: &[DispatchId],
+    credential: Option<String>,
+) -> Reply {
+    let known = |id: &DispatchId| live.contains(id) || unreported.contains(id);
+    let missing: Vec<_> = draft
+        .unfinished()
+        .filter(|bead| !matches!(bead.phase, Phase::Ending { .. }))
+        .filter_map(Bead::dispatch_id)
+        .filter(|id| !known(id))
+        .collect();
+    for dispatch in missing {
+        let text = format!("container {incarnation} does not know this dispatch");
+        let cause = Cause::Expired(Failure::new(Class::Lost, Stage::Session, text));
+        // Never refused: the bead has a run, or it would not be in the list.
+        let _ = orders::begin_ending(draft, &dispatch.bead, cause, 0, "lost with its container");
+    }
+    let now = draft.now();
+    let record = draft.record_mut();
+    record.readiness = Readiness::Unverified;
+    let from_environment = record
+        .config
+        .as_ref()
+        .is_some_and(|config| config.credentials == CredentialSource::Environment);
+    if record.credential != credential {
+        record.credential = credential;
+        if from_environment {
+            record.breaker.probe_now(now);
+        }
+    }
+    Reply::Accepted
+}
+
+/// The commit of an outcome, whatever kind of outcome it is.
+pub(super) fn work_of(outcome: &Outcome) -> Option<&Work> {
+    match outcome {
+        Outcome::Completed { work, .. } | Outcome::Failed { work, .. } => Some(work),
+        Outcome::Refused { .. } | Outcome::NeverStarted => None,
+    }
+}

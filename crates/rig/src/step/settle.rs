@@ -1,0 +1,366 @@
+//! What an ended session means for its bead: closed, in review, waiting for the next attempt, or
+//! failed.
+//!
+//! Owns the judgement and the two limits. The only place that charges an attempt. Decides no
+//! dispatch.
+
+use serde_json::json;
+
+use super::{
+    draft::{Draft, NewEvent},
+    orders, reports, trip,
+};
+use crate::{
+    Attempt, Bead, BeadId, Cause, Class, Deadline, DispatchId, DoneReport, Ending, EventType,
+    Failure, LastFailure, Numbers, Outcome, Phase, Policy, Refused, Resolution, Review, ReviewMode,
+    Run, Status, TextOnly, Timestamp, Work,
+};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// The verdict on an ended session, once both of its halves are weighed.
+enum Verdict {
+    Completed { work: Work },
+    Failed { failure: Failure, work: Work },
+    Refused { until: Timestamp },
+    NeverStarted,
+    Ordered(crate::Order),
+}
+
+/// Settles the bead if its session is proven over and nothing more is waited for.
+pub(super) fn try_settle(draft: &mut Draft<'_>, id: &BeadId) -> Result<(), Refused> {
+    let now = draft.now();
+    let Some(bead) = draft.bead(id) else {
+        return Ok(());
+    };
+    let Phase::Ending { run, ending } = &bead.phase else {
+        return Ok(());
+    };
+    let Some(outcome) = &ending.over else {
+        return Ok(());
+    };
+    if waits_for_word(&ending.cause, outcome) && !ending.grace.is_due(now) {
+        return Ok(());
+    }
+    let (run, ending, outcome) = (run.clone(), ending.clone(), outcome.clone());
+    let verdict = weigh(&ending.cause, &outcome);
+    record_attempt(draft, id, &run, &ending, outcome)?;
+    carry_out(draft, id, &run, &ending, verdict)
+}
+
+/// Only an end that came by itself waits for the agent's own word, and only if the agent had a
+/// chance to send one.
+fn waits_for_word(cause: &Cause, outcome: &Outcome) -> bool {
+    let spoke = match outcome {
+        Outcome::Completed { .. } => true,
+        Outcome::Failed { failure, .. } => failure.class.is_charged(),
+        Outcome::Refused { .. } | Outcome::NeverStarted => false,
+    };
+    spoke && *cause == Cause::SessionOver
+}
+
+/// Weighs why the session was ended against how it ended. Work that is there wins over a deadline.
+fn weigh(cause: &Cause, outcome: &Outcome) -> Verdict {
+    let work = reports::work_of(outcome).cloned().unwrap_or(Work::None);
+    match (cause, outcome) {
+        (Cause::Ordered(order), _) => Verdict::Ordered(*order),
+        (Cause::Reported(failure), _) => Verdict::Failed {
+            failure: failure.clone(),
+            work,
+        },
+        (_, Outcome::Refused { until, .. }) => Verdict::Refused { until: *until },
+        (_, Outcome::NeverStarted) => Verdict::NeverStarted,
+        (_, Outcome::Completed { .. }) => Verdict::Completed { work },
+        (Cause::Done(_), Outcome::Failed { failure, .. }) => {
+            // It said that it is done and was ended for it: judged by what it left.
+            let ended_for_it = failure.class == Class::Interrupted;
+            if ended_for_it || work.sha().is_some() {
+                Verdict::Completed { work }
+            } else {
+                Verdict::Failed {
+                    failure: failure.clone(),
+                    work,
+                }
+            }
+        }
+        (Cause::Expired(expiry), Outcome::Failed { failure, .. }) => {
+            // Ending it is what interrupted it; the deadline is the reason.
+            let by_us = failure.class.continues_session();
+            let failure = if by_us { expiry } else { failure };
+            Verdict::Failed {
+                failure: failure.clone(),
+                work,
+            }
+        }
+        (Cause::SessionOver, Outcome::Failed { failure, .. }) => Verdict::Failed {
+            failure: failure.clone(),
+            work,
+        },
+    }
+}
+
+fn record_attempt(
+    draft: &mut Draft<'_>,
+    id: &BeadId,
+    run: &Run,
+    ending: &Ending,
+    outcome: Outcome,
+) -> Result<(), Refused> {
+    let now = draft.now();
+    let done = match &ending.cause {
+        Cause::Done(report) => Some(report.clone()),
+        _ => None,
+    };
+    let sha = reports::work_of(&outcome).and_then(|work| work.sha().map(str::to_owned));
+    let bead = draft.bead_mut(id)?;
+    if sha.is_some() {
+        bead.commit = sha;
+    }
+    bead.usage = bead.usage.plus(run.usage);
+    bead.log_attempt(Attempt {
+        no: run.no,
+        agent: run.agent.clone(),
+        sent_at: run.sent_at,
+        session: ending.session.clone(),
+        ended_at: now,
+        outcome,
+        done,
+        usage: run.usage,
+    });
+    Ok(())
+}
+
+fn carry_out(
+    draft: &mut Draft<'_>,
+    id: &BeadId,
+    run: &Run,
+    ending: &Ending,
+    verdict: Verdict,
+) -> Result<(), Refused> {
+    let dispatch = DispatchId {
+        bead: id.clone(),
+        no: run.no,
+    };
+    match verdict {
+        Verdict::Completed { work } => {
+            trip::probe_ended(draft, run, &dispatch);
+            complete(draft, id, run, ending, &work)
+        }
+        Verdict::Failed { failure, work } => fail_attempt(draft, id, run, ending, failure, &work),
+        Verdict::Refused { until } => give_back(draft, id, run, until),
+        Verdict::NeverStarted => {
+            let soon = draft.now().plus_ms(1_000);
+            give_back(draft, id, run, soon)
+        }
+        Verdict::Ordered(order) => {
+            trip::release_probe(draft, &dispatch);
+            orders::carry_out(draft, id, order, None)
+        }
+    }
+}
+
+fn complete(
+    draft: &mut Draft<'_>,
+    id: &BeadId,
+    run: &Run,
+    ending: &Ending,
+    work: &Work,
+) -> Result<(), Refused> {
+    let worked = work.sha().is_some();
+    let policy = draft.record().policy.text_only;
+    let review = draft.record().config.as_ref().map(|config| config.review);
+    let expects_text = draft.bead(id).is_some_and(Bead::expects_text);
+    if !worked && !expects_text && policy == TextOnly::Fail {
+        return fail_bead(draft, id, "the agent only answered in text");
+    }
+    if worked && review == Some(ReviewMode::Manual) {
+        let review = review_of(draft, id, run, ending)?;
+        return submit(draft, id, review);
+    }
+    let resolution = match (worked, expects_text) {
+        (true, _) => Resolution::Worked,
+        (false, true) => Resolution::Answered,
+        (false, false) => Resolution::TextOnly,
+    };
+    let at = draft.now();
+    let bead = draft.bead_mut(id)?;
+    bead.phase = Phase::Closed { at, resolution };
+    bead.resume = None;
+    let how = match resolution {
+        Resolution::Worked => "worked",
+        Resolution::Answered => "answered",
+        Resolution::TextOnly => "text_only",
+        Resolution::ByHand | Resolution::Healed => "by_hand",
+    };
+    orders::closed_event(draft, id, Some(&run.agent), how);
+    Ok(())
+}
+
+fn review_of(
+    draft: &Draft<'_>,
+    id: &BeadId,
+    run: &Run,
+    ending: &Ending,
+) -> Result<Review, Refused> {
+    let bead = draft.bead(id).ok_or_else(|| Refused::NoBead(id.clone()))?;
+    let said = match &ending.cause {
+        Cause::Done(report) => report.clone(),
+        _ => DoneReport::default(),
+    };
+    Ok(Review {
+        agent: Some(run.agent.clone()),
+        branch: bead.branch.clone().unwrap_or(said.branch),
+        pr_url: said.pr_url,
+        summary: said.summary,
+        submitted_at: draft.now(),
+    })
+}
+
+/// Puts a bead into review, with its one event.
+pub(super) fn submit(draft: &mut Draft<'_>, id: &BeadId, review: Review) -> Result<(), Refused> {
+    let mut event = NewEvent::of(EventType::ReviewSubmitted, id);
+    event.agent = review.agent.as_ref();
+    event.new = Some(review.branch.clone());
+    draft.event(event);
+    draft.bead_mut(id)?.phase = Phase::InReview { review };
+    Ok(())
+}
+
+fn fail_attempt(
+    draft: &mut Draft<'_>,
+    id: &BeadId,
+    run: &Run,
+    ending: &Ending,
+    failure: Failure,
+    work: &Work,
+) -> Result<(), Refused> {
+    let now = draft.now();
+    let dispatch = DispatchId {
+        bead: id.clone(),
+        no: run.no,
+    };
+    trip::failed(draft, &failure, run, &dispatch);
+    let class = failure.class;
+    let text = failure.text.clone();
+    let bead = draft.bead_mut(id)?;
+    if matches!(work, Work::Commit { .. }) {
+        // Verified progress: a new commit of this dispatch on its branch, and nothing less.
+        bead.numbers.failures = 0;
+    }
+    if class.is_charged() {
+        bead.numbers.failures = bead.numbers.failures.saturating_add(1);
+    }
+    bead.resume = ending.session.clone().filter(|_| class.continues_session());
+    bead.last_failure = Some(LastFailure { failure, at: now });
+    let numbers = bead.numbers;
+    attempt_failed_event(draft, id, run, class, &text, numbers);
+    let policy = draft.record().policy.clone();
+    if let Some(limit) = limit_reached(&policy, &numbers) {
+        return fail_bead(
+            draft,
+            id,
+            &format!("{limit}; the last attempt: {class}: {text}"),
+        );
+    }
+    let wait_ms = wait_after(draft, class, numbers.failures);
+    let agent = run.agent.clone();
+    draft.bead_mut(id)?.phase = Phase::Waiting {
+        agent,
+        until: Deadline::after(now, wait_ms),
+    };
+    Ok(())
+}
+
+fn attempt_failed_event(
+    draft: &mut Draft<'_>,
+    id: &BeadId,
+    run: &Run,
+    class: Class,
+    text: &str,
+    numbers: Numbers,
+) {
+    let mut event = NewEvent::of(EventType::AttemptFailed, id);
+    event.agent = Some(&run.agent);
+    event.new = Some(class.as_str().to_owned());
+    event.metadata = json!({
+        "dispatch_no": run.no, "class": class, "text": text, "failures": numbers.failures,
+    });
+    draft.event(event);
+}
+
+/// The gap before the next attempt; a shut breaker adds its own wait at the gate.
+fn wait_after(draft: &mut Draft<'_>, class: Class, failures: u32) -> i64 {
+    let random = draft.random();
+    let now = draft.now();
+    let record = draft.record();
+    match class {
+        Class::Lost | Class::Interrupted => 0,
+        Class::BudgetStop => DAY_MS - now.0.rem_euclid(DAY_MS),
+        _ if class.is_charged() => record.policy.backoff(failures, random),
+        // The breaker is not shut yet: the first step keeps the attempts apart.
+        _ if record.breaker.is_closed() => record.policy.backoff(1, random),
+        _ => 0,
+    }
+}
+
+/// How many prompts a bead may cost: each recorded retry grants as many more.
+pub(super) fn prompts_limit(policy: &Policy, numbers: &Numbers) -> u32 {
+    policy
+        .prompts_max
+        .saturating_mul(numbers.retries.saturating_add(1))
+}
+
+/// The limit that a bead has reached, in words.
+pub(super) fn limit_reached(policy: &Policy, numbers: &Numbers) -> Option<String> {
+    if numbers.failures >= policy.attempts_max {
+        return Some(format!("failed {} times in a row", numbers.failures));
+    }
+    let limit = prompts_limit(policy, numbers);
+    (numbers.prompts >= limit).then(|| format!("used all of its {limit} prompts"))
+}
+
+/// A dispatch that proved nothing: the prompt is given back, the number is not.
+fn give_back(
+    draft: &mut Draft<'_>,
+    id: &BeadId,
+    run: &Run,
+    until: Timestamp,
+) -> Result<(), Refused> {
+    let now = draft.now();
+    trip::release_probe(
+        draft,
+        &DispatchId {
+            bead: id.clone(),
+            no: run.no,
+        },
+    );
+    let wait_ms = until.since_ms(now).clamp(1_000, DAY_MS);
+    let agent = run.agent.clone();
+    let bead = draft.bead_mut(id)?;
+    bead.numbers.prompts = bead.numbers.prompts.saturating_sub(1);
+    bead.phase = Phase::Waiting {
+        agent,
+        until: Deadline::after(now, wait_ms),
+    };
+    Ok(())
+}
+
+/// Gives a bead up: terminal, its hook released, one escalation.
+pub(super) fn fail_bead(draft: &mut Draft<'_>, id: &BeadId, reason: &str) -> Result<(), Refused> {
+    let at = draft.now();
+    let bead = draft.bead_mut(id)?;
+    let (old, agent) = (bead.status(), bead.hooked_to().cloned());
+    bead.phase = Phase::Failed {
+        at,
+        reason: reason.to_owned(),
+    };
+    bead.resume = None;
+    let mut event = NewEvent::of(EventType::StatusChanged, id);
+    event.agent = agent.as_ref();
+    event.old = Some(old.as_str().to_owned());
+    event.new = Some(Status::Failed.as_str().to_owned());
+    event.metadata = json!({ "reason": reason });
+    draft.event(event);
+    trip::escalate_bead(draft, id, reason);
+    Ok(())
+}
