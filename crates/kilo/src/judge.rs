@@ -1,0 +1,178 @@
+//! Says what a finished turn was worth, from its close reason, its errors and its messages.
+//!
+//! Pure. `session.idle` and an exit code are no evidence and do not occur here; neither does git,
+//! which only the caller can look at.
+
+use crate::error::{ErrorKind, SessionError, classify, is_abort};
+use crate::redact;
+use crate::wire::{Message, Part};
+
+/// Longest text of an answer in characters.
+pub(crate) const ANSWER_CHARS_MAX: usize = 16_000;
+
+/// How a turn was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TurnReason {
+    /// By itself. Not yet a success.
+    Completed,
+    /// By an error.
+    Error,
+    /// By an abort or the server's own end.
+    Interrupted,
+    /// Never: the session is idle, its last message incomplete. A crash.
+    Unfinished,
+}
+
+/// What the turn was worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// The model answered and stopped by itself. Whether that is work, the tree must tell.
+    Answered {
+        /// Whether there is a text.
+        has_text: bool,
+        /// Tools that ran to their end, patches included.
+        tools_completed: usize,
+        /// The last assistant text, cut.
+        text: Option<String>,
+    },
+    /// It completed, and nothing came out.
+    Empty,
+    /// It failed.
+    Failed(SessionError),
+    /// It was stopped.
+    Interrupted,
+    /// It ended before the model was done.
+    Unfinished {
+        /// Why we say so.
+        why: String,
+    },
+}
+
+/// Judges a turn. `errors_in_turn` are those of the event stream, without echoes of an abort;
+/// `messages_of_turn` are all messages since the prompt.
+pub fn judge(
+    reason: TurnReason,
+    errors_in_turn: &[SessionError],
+    messages_of_turn: &[Message],
+) -> Judgement {
+    let failed = || Judgement::Failed(worst(errors_in_turn, messages_of_turn));
+    let last = assistants(messages_of_turn).last();
+    let has_error = !errors_in_turn.is_empty() || own_error(last).is_some();
+    match reason {
+        TurnReason::Interrupted => Judgement::Interrupted,
+        TurnReason::Error => failed(),
+        TurnReason::Completed | TurnReason::Unfinished if has_error => failed(),
+        TurnReason::Unfinished => Judgement::Unfinished {
+            why: "the turn stopped without an end; the server crashed or lost it".into(),
+        },
+        TurnReason::Completed => match last {
+            None => Judgement::Empty,
+            Some(last) => completed(last, messages_of_turn),
+        },
+    }
+}
+
+/// A turn that kilo calls completed, without any error.
+fn completed(last: &Message, messages: &[Message]) -> Judgement {
+    if last.info.time.completed.is_none() {
+        return Judgement::Unfinished {
+            why: "the last message has no end".into(),
+        };
+    }
+    match last.info.finish.as_deref() {
+        Some("stop") => {}
+        Some("tool-calls") => {
+            let why = "it stopped after a tool call; a question or permission was rejected";
+            return Judgement::Unfinished { why: why.into() };
+        }
+        other => {
+            let why = format!(
+                "the model stopped with {:?}",
+                redact::cut(other.unwrap_or("nothing"), 40)
+            );
+            return Judgement::Unfinished { why };
+        }
+    }
+    let text = last_text(messages);
+    let tools_completed = tools_completed(messages);
+    let tokens: f64 = assistants(messages)
+        .map(|message| message.info.tokens.output)
+        .sum();
+    if tokens <= 0.0 || (text.is_none() && tools_completed == 0) {
+        return Judgement::Empty;
+    }
+    Judgement::Answered {
+        has_text: text.is_some(),
+        tools_completed,
+        text,
+    }
+}
+
+/// The last text the model wrote in these messages, cut.
+pub(crate) fn last_text(messages: &[Message]) -> Option<String> {
+    let parts = assistants(messages).flat_map(|message| &message.parts);
+    let last = parts.filter(|part| is_model_text(part)).last()?;
+    Some(redact::cut(last.text.trim(), ANSWER_CHARS_MAX))
+}
+
+/// Whether the model produced anything in these messages, finished or not.
+pub(crate) fn has_output(messages: &[Message]) -> bool {
+    let mut parts = assistants(messages).flat_map(|message| &message.parts);
+    parts.any(|part| {
+        is_model_text(part) || matches!(part.kind.as_str(), "tool" | "patch" | "reasoning")
+    })
+}
+
+/// The end that messages alone show, for a turn whose close was missed.
+pub(crate) fn reason_of(messages: &[Message]) -> TurnReason {
+    match assistants(messages).last() {
+        Some(last) => match &last.info.error {
+            Some(error) if is_abort(error) => TurnReason::Interrupted,
+            Some(_) => TurnReason::Error,
+            None if last.info.time.completed.is_some() => TurnReason::Completed,
+            None => TurnReason::Unfinished,
+        },
+        None => TurnReason::Unfinished,
+    }
+}
+
+pub(crate) fn assistants(messages: &[Message]) -> impl Iterator<Item = &Message> {
+    messages
+        .iter()
+        .filter(|message| message.info.role == "assistant")
+}
+
+fn is_model_text(part: &Part) -> bool {
+    part.kind == "text" && !part.synthetic && !part.text.trim().is_empty()
+}
+
+fn tools_completed(messages: &[Message]) -> usize {
+    let parts = assistants(messages).flat_map(|message| &message.parts);
+    let done = |part: &&Part| match part.kind.as_str() {
+        "tool" => part
+            .state
+            .as_ref()
+            .is_some_and(|state| state.status == "completed"),
+        "patch" => true,
+        _ => false,
+    };
+    parts.filter(done).count()
+}
+
+fn own_error(last: Option<&Message>) -> Option<SessionError> {
+    let error = last?.info.error.as_ref().filter(|error| !is_abort(error))?;
+    Some(classify(error))
+}
+
+/// The error that says most: one of a known kind, else the first. A second one is often only a
+/// stack trace of the first.
+fn worst(errors: &[SessionError], messages: &[Message]) -> SessionError {
+    let own = own_error(assistants(messages).last());
+    let all: Vec<&SessionError> = errors.iter().chain(&own).collect();
+    let known = all.iter().find(|error| error.kind != ErrorKind::Other);
+    let best = known.or_else(|| all.first());
+    best.map_or_else(
+        || SessionError::other("the turn failed without a reason"),
+        |error| (**error).clone(),
+    )
+}

@@ -1,0 +1,529 @@
+//! One session's events as a state machine: what to tell, and when to read status and messages.
+//!
+//! Pure and synchronous: it does no I/O and has no clock. `session` feeds it and does what it
+//! asks for.
+
+use crate::child::ExitInfo;
+use crate::error::{ErrorKind, SessionError, classify_with, is_abort};
+use crate::event::Event;
+use crate::judge::{self, Judgement, TurnReason};
+use crate::redact::Redactor;
+use crate::wire::{Ask, Message, MessageInfo, Part, SessionStatus, count};
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// More errors in one turn say nothing new.
+const ERRORS_MAX: usize = 8;
+/// Sessions below one session; kilo's agents start a handful.
+const CHILDREN_MAX: usize = 256;
+/// Requests that were already reported.
+const ASKED_MAX: usize = 256;
+const TEXT_CHARS_MAX: usize = 500;
+
+/// What a session tells its user.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SessionEvent {
+    /// The prompt was accepted and its turn runs.
+    TurnOpened,
+    /// Something moved.
+    Progress {
+        /// Whether it was the model's own output, and not kilo's housekeeping.
+        output: bool,
+        /// The tool it was about.
+        tool: Option<ToolState>,
+    },
+    /// Kilo asks the gateway again later.
+    Retrying {
+        /// Counted from 1.
+        attempt: u64,
+        /// The gateway's words, redacted and cut.
+        message: String,
+        /// Epoch milliseconds of the next attempt.
+        next_at_ms: u64,
+        /// HTTP status, where the words name one.
+        status: Option<u16>,
+    },
+    /// Waits for the gateway, for ever, until answered by `reply_network` or `reject_network`.
+    Offline {
+        /// To answer it.
+        request_id: String,
+        /// Why.
+        message: String,
+    },
+    /// Waits, for ever, until the permission is answered.
+    PermissionAsked {
+        /// To answer it.
+        id: String,
+        /// What is asked.
+        text: String,
+    },
+    /// Waits, for ever, until the question is answered or rejected.
+    QuestionAsked {
+        /// To answer it.
+        id: String,
+        /// What is asked.
+        text: String,
+    },
+    /// What was used since this handle was made, all turns and child sessions together.
+    Usage(Usage),
+    /// The turn is over.
+    TurnEnd(TurnEnd),
+    /// The server's process is gone.
+    ServerGone(ExitInfo),
+}
+
+/// A tool call's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolState {
+    /// Name of the tool.
+    pub name: String,
+    /// The model's id of this call.
+    pub call_id: String,
+    /// Where it stands.
+    pub state: ToolStatus,
+}
+
+/// Where a tool call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolStatus {
+    /// The model is still writing its input.
+    Pending,
+    /// It runs, or waits for a permission.
+    Running,
+    /// Done.
+    Completed,
+    /// Failed.
+    Error,
+}
+
+/// What was used.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Prompt tokens, the cached ones included.
+    pub input: u64,
+    /// Answer and thinking tokens.
+    pub output: u64,
+    /// US dollars.
+    pub cost: f64,
+}
+
+/// How a turn ended and what it was worth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnEnd {
+    /// How it was closed.
+    pub reason: TurnReason,
+    /// What it was worth.
+    pub judgement: Judgement,
+    /// The last assistant text, cut.
+    pub text: Option<String>,
+    /// As in [`SessionEvent::Usage`]: since this handle was made.
+    pub usage: Usage,
+    /// Whether the model produced anything.
+    pub model_output: bool,
+}
+
+/// What the state machine wants done next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Want {
+    Tell(SessionEvent),
+    /// The stream closed the turn: confirm by the status, then read the messages.
+    Close(TurnReason),
+    /// Read status and messages now.
+    Resync,
+    /// Read them if nothing happens for a while: an end is due.
+    ResyncSoon,
+}
+
+/// What status and messages say about a turn whose events were missed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Verdict {
+    /// It goes on.
+    Runs,
+    /// It is over.
+    Over(TurnReason),
+    /// It looks over, but a moment later may show more.
+    Unclear,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Prompted,
+    Open,
+}
+
+#[derive(Debug)]
+pub(crate) struct Turn {
+    session: String,
+    directory: String,
+    children: HashSet<String>,
+    phase: Phase,
+    errors: Vec<SessionError>,
+    model_output: bool,
+    was_offline: bool,
+    asked: VecDeque<String>,
+    used: HashMap<String, Usage>,
+    /// Looked over once already, with the same unclear result.
+    was_unclear: bool,
+    redactor: Redactor,
+}
+
+impl Turn {
+    pub(crate) fn new(session: String, directory: String, redactor: Redactor) -> Self {
+        Self {
+            session,
+            directory,
+            children: HashSet::new(),
+            phase: Phase::Idle,
+            errors: Vec::new(),
+            model_output: false,
+            was_offline: false,
+            asked: VecDeque::new(),
+            used: HashMap::new(),
+            was_unclear: false,
+            redactor,
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    /// A prompt is about to be sent.
+    pub(crate) fn prompted(&mut self) {
+        self.phase = Phase::Prompted;
+        self.errors.clear();
+        self.model_output = false;
+        self.was_offline = false;
+        self.was_unclear = false;
+    }
+
+    /// The prompt was not accepted.
+    pub(crate) fn withdrawn(&mut self) {
+        self.phase = Phase::Idle;
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        self.used.values().fold(Usage::default(), |sum, one| Usage {
+            input: sum.input + one.input,
+            output: sum.output + one.output,
+            cost: sum.cost + one.cost,
+        })
+    }
+
+    pub(crate) fn on_event(&mut self, event: &Event) -> Vec<Want> {
+        match event {
+            Event::Reconnected | Event::Gap => self.when_running(Want::Resync),
+            Event::SessionCreated(info) => {
+                let parent = info.parent_id.as_deref().unwrap_or_default();
+                if self.is_ours(parent) && self.children.len() < CHILDREN_MAX {
+                    self.children.insert(info.id.clone());
+                }
+                Vec::new()
+            }
+            Event::SessionDeleted { session } if *session == self.session => {
+                self.when_running(Want::Resync)
+            }
+            Event::Disposed { directory } if *directory == self.directory => {
+                self.when_running(Want::ResyncSoon)
+            }
+            Event::TurnOpened { session } if *session == self.session => self.on_open(),
+            Event::TurnClosed { session, reason } if *session == self.session => {
+                self.on_close(*reason)
+            }
+            Event::Error { session, error } if *session == self.session => self.on_error(error),
+            Event::Status { session, status } if self.is_ours(session) => {
+                let own = *session == self.session;
+                self.on_status(status, own)
+            }
+            Event::Message(info) if self.is_ours(&info.session_id) => self.on_message(info),
+            Event::Part { session, part } if self.is_ours(session) => self.on_part(part),
+            Event::Delta { session } if self.is_ours(session) => {
+                self.model_output = true;
+                progress(true, None)
+            }
+            Event::PermissionAsked(ask) if self.is_ours(&ask.session_id) => self.on_permission(ask),
+            Event::QuestionAsked(ask) if self.is_ours(&ask.session_id) => self.on_question(ask),
+            Event::NetworkAsked(ask) if self.is_ours(&ask.session_id) => {
+                self.on_offline(&ask.id, &ask.text)
+            }
+            Event::Answered { session, .. } if self.is_ours(session) => progress(false, None),
+            // Of other sessions and directories.
+            Event::SessionDeleted { .. }
+            | Event::Disposed { .. }
+            | Event::TurnOpened { .. }
+            | Event::TurnClosed { .. }
+            | Event::Error { .. }
+            | Event::Status { .. }
+            | Event::Message(_)
+            | Event::Part { .. }
+            | Event::Delta { .. }
+            | Event::PermissionAsked(_)
+            | Event::QuestionAsked(_)
+            | Event::NetworkAsked(_)
+            | Event::Answered { .. } => Vec::new(),
+        }
+    }
+
+    fn is_ours(&self, session: &str) -> bool {
+        session == self.session || self.children.contains(session)
+    }
+
+    fn when_running(&self, want: Want) -> Vec<Want> {
+        if self.is_idle() {
+            Vec::new()
+        } else {
+            vec![want]
+        }
+    }
+
+    fn on_open(&mut self) -> Vec<Want> {
+        if self.phase != Phase::Prompted {
+            return Vec::new();
+        }
+        self.phase = Phase::Open;
+        vec![Want::Tell(SessionEvent::TurnOpened)]
+    }
+
+    fn on_close(&self, reason: TurnReason) -> Vec<Want> {
+        match self.phase {
+            Phase::Open => vec![Want::Close(reason)],
+            // A late double of the turn before, or our open was missed: the messages know.
+            Phase::Prompted => vec![Want::ResyncSoon],
+            Phase::Idle => Vec::new(),
+        }
+    }
+
+    fn on_error(&mut self, error: &serde_json::Value) -> Vec<Want> {
+        if self.is_idle() || is_abort(error) {
+            return Vec::new();
+        }
+        let mut error = classify_with(error, &self.redactor);
+        if self.was_offline && error.kind == ErrorKind::Other {
+            // What ends an offline wait is the gateway's absence, whatever it is called.
+            error.kind = ErrorKind::GatewayDown;
+        }
+        if self.errors.len() < ERRORS_MAX && !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+        // Before any turn it may be all that ever comes.
+        if self.phase == Phase::Prompted {
+            vec![Want::ResyncSoon]
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn on_status(&mut self, status: &SessionStatus, own: bool) -> Vec<Want> {
+        match status {
+            // A close follows, unless it got lost.
+            SessionStatus::Idle if own => self.when_running(Want::ResyncSoon),
+            SessionStatus::Idle | SessionStatus::Busy | SessionStatus::Other(_) => {
+                progress(false, None)
+            }
+            SessionStatus::Retry {
+                attempt,
+                message,
+                next_at_ms,
+            } => {
+                vec![Want::Tell(SessionEvent::Retrying {
+                    attempt: *attempt,
+                    message: self.redactor.clean_cut(message, TEXT_CHARS_MAX),
+                    next_at_ms: *next_at_ms,
+                    status: status_in(message),
+                })]
+            }
+            SessionStatus::Offline {
+                request_id,
+                message,
+            } => self.on_offline(request_id, message),
+        }
+    }
+
+    fn on_message(&mut self, info: &MessageInfo) -> Vec<Want> {
+        if info.role == "assistant" && self.count_usage(info) {
+            vec![Want::Tell(SessionEvent::Usage(self.usage()))]
+        } else {
+            progress(false, None)
+        }
+    }
+
+    /// Whether it changed the sum.
+    fn count_usage(&mut self, info: &MessageInfo) -> bool {
+        let (tokens, cache) = (&info.tokens, &info.tokens.cache);
+        let usage = Usage {
+            input: count(tokens.input) + count(cache.read) + count(cache.write),
+            output: count(tokens.output) + count(tokens.reasoning),
+            cost: info.cost.max(0.0),
+        };
+        let before = self.used.insert(info.id.clone(), usage).unwrap_or_default();
+        before != usage
+    }
+
+    fn on_part(&mut self, part: &Part) -> Vec<Want> {
+        let tool = tool_state(part);
+        // A text part also repeats the prompt and shows kilo's spinner; deltas are the model's.
+        let output = tool.is_some() || matches!(part.kind.as_str(), "reasoning" | "patch");
+        self.model_output |= output;
+        progress(output, tool)
+    }
+
+    fn on_permission(&mut self, ask: &Ask) -> Vec<Want> {
+        let text = self.redactor.clean_cut(&ask.text, TEXT_CHARS_MAX);
+        self.once(
+            &ask.id,
+            SessionEvent::PermissionAsked {
+                id: ask.id.clone(),
+                text,
+            },
+        )
+    }
+
+    fn on_question(&mut self, ask: &Ask) -> Vec<Want> {
+        let text = self.redactor.clean_cut(&ask.text, TEXT_CHARS_MAX);
+        self.once(
+            &ask.id,
+            SessionEvent::QuestionAsked {
+                id: ask.id.clone(),
+                text,
+            },
+        )
+    }
+
+    fn on_offline(&mut self, id: &str, message: &str) -> Vec<Want> {
+        self.was_offline = true;
+        let message = self.redactor.clean_cut(message, TEXT_CHARS_MAX);
+        self.once(
+            id,
+            SessionEvent::Offline {
+                request_id: id.to_owned(),
+                message,
+            },
+        )
+    }
+
+    /// Each request is told once, though the stream, the status and the lists all show it.
+    fn once(&mut self, id: &str, event: SessionEvent) -> Vec<Want> {
+        if self.asked.iter().any(|known| known == id) {
+            return Vec::new();
+        }
+        if self.asked.len() == ASKED_MAX {
+            self.asked.pop_front();
+        }
+        self.asked.push_back(id.to_owned());
+        vec![Want::Tell(event)]
+    }
+
+    /// Judges by what was read: the session's status and the messages since the prompt.
+    pub(crate) fn weigh(
+        &mut self,
+        status: Option<&SessionStatus>,
+        messages: &[Message],
+    ) -> Verdict {
+        if status.is_some_and(|status| *status != SessionStatus::Idle) {
+            self.was_unclear = false;
+            return Verdict::Runs;
+        }
+        let started = judge::assistants(messages).next().is_some();
+        match judge::reason_of(messages) {
+            TurnReason::Unfinished
+                if !started && self.errors.is_empty() && self.phase == Phase::Prompted =>
+            {
+                // The prompt may still be on its way in; how long to wait is the caller's choice.
+                Verdict::Unclear
+            }
+            // An error is reported a moment before it is written into the message.
+            reason @ TurnReason::Unfinished if self.was_unclear => {
+                Verdict::Over(if self.errors.is_empty() {
+                    reason
+                } else {
+                    TurnReason::Error
+                })
+            }
+            TurnReason::Unfinished => {
+                self.was_unclear = true;
+                Verdict::Unclear
+            }
+            reason => Verdict::Over(reason),
+        }
+    }
+
+    /// Takes over what events would have told: open turn, usage, output.
+    pub(crate) fn absorb(&mut self, messages: &[Message]) -> Vec<Want> {
+        let mut wants = Vec::new();
+        if judge::assistants(messages).next().is_some() {
+            wants.extend(self.on_open());
+        }
+        let mut changed = false;
+        for message in judge::assistants(messages) {
+            changed |= self.count_usage(&message.info);
+        }
+        if changed {
+            wants.push(Want::Tell(SessionEvent::Usage(self.usage())));
+        }
+        if judge::has_output(messages) && !self.model_output {
+            self.model_output = true;
+            wants.extend(progress(true, None));
+        }
+        wants
+    }
+
+    /// Ends the turn.
+    pub(crate) fn finish(&mut self, reason: TurnReason, messages: &[Message]) -> TurnEnd {
+        self.phase = Phase::Idle;
+        let judgement = match judge::judge(reason, &self.errors, messages) {
+            Judgement::Failed(error) => Judgement::Failed(SessionError {
+                // An error of the message itself has not passed the redactor yet.
+                text: self.redactor.clean(&error.text),
+                ..error
+            }),
+            other => other,
+        };
+        TurnEnd {
+            reason,
+            judgement,
+            text: judge::last_text(messages),
+            usage: self.usage(),
+            model_output: self.model_output || judge::has_output(messages),
+        }
+    }
+}
+
+fn progress(output: bool, tool: Option<ToolState>) -> Vec<Want> {
+    vec![Want::Tell(SessionEvent::Progress { output, tool })]
+}
+
+fn tool_state(part: &Part) -> Option<ToolState> {
+    if part.kind != "tool" {
+        return None;
+    }
+    let state = match part
+        .state
+        .as_ref()
+        .map_or("", |state| state.status.as_str())
+    {
+        "running" => ToolStatus::Running,
+        "completed" => ToolStatus::Completed,
+        "error" => ToolStatus::Error,
+        _ => ToolStatus::Pending,
+    };
+    let name = part.tool.clone().unwrap_or_default();
+    Some(ToolState {
+        name,
+        call_id: part.call_id.clone().unwrap_or_default(),
+        state,
+    })
+}
+
+/// An HTTP status that the gateway's words name. Kilo's retry status has no field for it.
+fn status_in(message: &str) -> Option<u16> {
+    let lower = message.to_ascii_lowercase();
+    if lower.contains("rate limit") || lower.contains("too many requests") {
+        return Some(429);
+    }
+    let mut words = message.split(|c: char| !c.is_ascii_alphanumeric());
+    words.find_map(|word| {
+        word.parse()
+            .ok()
+            .filter(|code| word.len() == 3 && (400..600).contains(code))
+    })
+}
