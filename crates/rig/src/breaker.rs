@@ -259,14 +259,14 @@ mod tests {
         let mut breaker = Breaker::default();
         assert_eq!(fail(&mut breaker, Class::Crash, 1), Moved::No);
         assert_eq!(fail(&mut breaker, Class::Crash, 2), Moved::No);
-        breaker.output(Timestamp(3));
-        breaker.output(Timestamp(3));
-        breaker.output(Timestamp(3));
+        for _ in 0..4 {
+            breaker.output(Timestamp(3));
+        }
         assert_eq!(fail(&mut breaker, Class::Crash, 4), Moved::No);
         assert_eq!(
             fail(&mut breaker, Class::Crash, 5),
             Moved::Tripped,
-            "4 of 7 failed"
+            "half of eight failed"
         );
     }
 

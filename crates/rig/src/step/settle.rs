@@ -64,7 +64,8 @@ fn weigh(cause: &Cause, outcome: &Outcome) -> Verdict {
     let work = reports::work_of(outcome).cloned().unwrap_or(Work::None);
     match (cause, outcome) {
         (Cause::Ordered(order), _) => Verdict::Ordered(*order),
-        (Cause::Reported(failure), _) => Verdict::Failed {
+        (Cause::Reported(failure), _)
+        | (Cause::SessionOver, Outcome::Failed { failure, .. }) => Verdict::Failed {
             failure: failure.clone(),
             work,
         },
@@ -92,10 +93,6 @@ fn weigh(cause: &Cause, outcome: &Outcome) -> Verdict {
                 work,
             }
         }
-        (Cause::SessionOver, Outcome::Failed { failure, .. }) => Verdict::Failed {
-            failure: failure.clone(),
-            work,
-        },
     }
 }
 
