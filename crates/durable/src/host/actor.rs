@@ -1,0 +1,322 @@
+//! The actor of one object: its mailbox, its one instance, and how the instance comes and goes.
+//!
+//! An instance is dropped whenever memory may differ from disk (a panic, a refused write, a
+//! failed alarm). The next one is loaded only after a barrier through the committer, so that it
+//! reads everything that the old one had under way. What a step does is in `step`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+
+use super::call::{Call, Permit, caught};
+use super::core::Core;
+use crate::commit::Origin;
+use crate::keys::ObjectKeys;
+use crate::meta::{self, Meta};
+use crate::outbox::Outbox;
+use crate::record;
+use crate::timers::{Kind, Target};
+use crate::{Deliver, Error, Object, ObjectId, Records};
+
+/// What all objects of a namespace share.
+pub(super) struct Shared<O: Object> {
+    pub(super) core: Arc<Core>,
+    pub(super) env: O::Env,
+    pub(super) deliver: Arc<dyn Deliver<O::Effect>>,
+}
+
+pub(super) struct ObjectActor<O: Object> {
+    pub(super) shared: Arc<Shared<O>>,
+    pub(super) id: ObjectId,
+    pub(super) keys: ObjectKeys,
+    pub(super) origin: Arc<Origin>,
+    pub(super) phase: Phase<O>,
+    /// Messages that wait for a barrier. Bounded by the permits that they carry.
+    parked: VecDeque<Step<O>>,
+    /// Wake-ups that wait for a barrier.
+    parked_wakes: Vec<Kind>,
+    /// None until it has been read from disk.
+    pub(super) outbox: Option<Outbox<O::Effect>>,
+    /// Acknowledged effects that are still on disk.
+    pub(super) acked: Vec<u64>,
+    pub(super) submitted: u64,
+    pub(super) committed: Arc<AtomicU64>,
+    pub(super) strikes: Strikes,
+}
+
+pub(super) enum Phase<O> {
+    /// No instance; the next message loads one.
+    Cold,
+    /// No instance, and none may be loaded before the barrier has come back.
+    Draining,
+    Live(Live<O>),
+}
+
+pub(super) struct Live<O> {
+    /// Boxed, because actors have to be movable and an object need not be.
+    pub(super) object: Box<O>,
+    pub(super) meta: Meta,
+    /// Whether a meta record exists, or is on its way to disk.
+    pub(super) stored: bool,
+}
+
+/// Failures in a row. Too many of them rest the object, so that it cannot occupy the host.
+#[derive(Debug, Default)]
+pub(super) struct Strikes {
+    pub(super) count: u32,
+    until: i64,
+    reason: String,
+}
+
+impl Strikes {
+    pub(super) fn add(&mut self, now: i64, error: &Error) {
+        self.count = self.count.saturating_add(1);
+        self.reason = error.to_string();
+        if let Some(over) = self.count.checked_sub(meta::COUNTED_FAILURES - 1) {
+            self.until = now.saturating_add(if over == 0 {
+                0
+            } else {
+                meta::own_retry_ms(over)
+            });
+        }
+    }
+
+    fn check(&self, now: i64, id: &ObjectId) -> Result<(), Error> {
+        if now >= self.until {
+            return Ok(());
+        }
+        let (object, reason) = (id.to_string(), self.reason.clone());
+        Err(Error::Quarantined {
+            object,
+            until: self.until,
+            reason,
+        })
+    }
+}
+
+impl<O: Object> ObjectActor<O> {
+    /// `replaces`: an earlier actor of this id has died and may have batches under way.
+    pub(super) fn new(shared: Arc<Shared<O>>, id: ObjectId, replaces: bool) -> Self {
+        let activation = shared.core.next_activation();
+        let origin = Origin {
+            namespace: O::NAMESPACE,
+            id: id.clone(),
+            activation,
+        };
+        Self {
+            keys: ObjectKeys::new(O::NAMESPACE, &id),
+            origin: Arc::new(origin),
+            phase: if replaces {
+                Phase::Draining
+            } else {
+                Phase::Cold
+            },
+            parked: VecDeque::new(),
+            parked_wakes: Vec::new(),
+            outbox: None,
+            acked: Vec::new(),
+            submitted: 0,
+            committed: Arc::default(),
+            strikes: Strikes::default(),
+            shared,
+            id,
+        }
+    }
+
+    pub(super) fn target(&self, kind: Kind) -> Target {
+        Target {
+            namespace: O::NAMESPACE,
+            id: self.id.clone(),
+            kind,
+        }
+    }
+
+    fn on_step(&mut self, step: Step<O>, addr: &Addr<Self>) {
+        if matches!(self.phase, Phase::Draining) {
+            self.parked.push_back(step);
+            return;
+        }
+        match self.ensure_live(addr) {
+            Ok(()) => self.step(step, addr),
+            Err(error) => step.call.refuse(error),
+        }
+    }
+
+    fn on_wake(&mut self, kind: Kind, addr: &Addr<Self>) {
+        if matches!(self.phase, Phase::Draining) {
+            self.parked_wakes.push(kind);
+            return;
+        }
+        let ready = match kind {
+            Kind::Alarm => self.ensure_live(addr),
+            Kind::Outbox => self.ensure_outbox(addr),
+        };
+        match (ready, kind) {
+            (Ok(()), Kind::Alarm) => self.check_alarm(addr),
+            (Ok(()), Kind::Outbox) => self.pump(addr),
+            (Err(error), _) => self.wake_later(kind, &error),
+        }
+    }
+
+    /// Our own failure: it is repeated, and counts against nobody.
+    pub(super) fn wake_later(&self, kind: Kind, error: &Error) {
+        let pause_ms = meta::own_retry_ms(self.strikes.count.max(1));
+        tracing::warn!(object = %self.id, %error, pause_ms, "a wake-up has to be repeated");
+        let at = self.shared.core.now().saturating_add(pause_ms);
+        self.shared.core.timers.set(self.target(kind), at);
+    }
+
+    fn on_drained(&mut self, addr: &Addr<Self>) {
+        self.phase = Phase::Cold;
+        for kind in std::mem::take(&mut self.parked_wakes) {
+            self.on_wake(kind, addr);
+        }
+        // A step may fail and drain again; the rest then waits once more, in order.
+        while !matches!(self.phase, Phase::Draining) {
+            let Some(step) = self.parked.pop_front() else {
+                break;
+            };
+            self.on_step(step, addr);
+        }
+    }
+
+    fn ensure_live(&mut self, addr: &Addr<Self>) -> Result<(), Error> {
+        if matches!(self.phase, Phase::Live(_)) {
+            return Ok(());
+        }
+        let now = self.shared.core.now();
+        self.strikes.check(now, &self.id)?;
+        self.ensure_outbox(addr)?;
+        let live = self
+            .load()
+            .inspect_err(|error| self.strikes.add(now, error))?;
+        if let Some(alarm) = live.meta.alarm {
+            self.shared
+                .core
+                .timers
+                .offer(self.target(Kind::Alarm), alarm.fire_at);
+        }
+        self.phase = Phase::Live(live);
+        Ok(())
+    }
+
+    fn load(&self) -> Result<Live<O>, Error> {
+        let storage = self.shared.core.storage()?;
+        let key = self.keys.meta();
+        let stored = match storage.get(&key)? {
+            Some(value) => Some(record::open_json::<Meta>(self.id.as_str(), &key, &value)?),
+            None => None,
+        };
+        let records = Records::new(&*storage, O::NAMESPACE, &self.id);
+        let object =
+            caught(|| O::load(&self.id, &records, &self.shared.env)).map_err(|reason| {
+                Error::Panicked {
+                    object: self.id.to_string(),
+                    reason,
+                }
+            })??;
+        Ok(Live {
+            object: Box::new(object),
+            stored: stored.is_some(),
+            meta: stored.unwrap_or_default(),
+        })
+    }
+}
+
+impl<O: Object> Actor for ObjectActor<O> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if matches!(self.phase, Phase::Draining) {
+            let (core, addr) = (Arc::clone(&self.shared.core), ctx.address());
+            actix::spawn(async move {
+                // A failed barrier shows again at the next commit.
+                let _ = core.committer.barrier().await;
+                addr.do_send(Drained);
+            });
+        }
+    }
+}
+
+/// From the registry: one message for the object. The permit bounds how many there are.
+pub(super) struct Step<O> {
+    pub(super) call: Box<dyn Call<O>>,
+    pub(super) permit: Permit,
+}
+
+/// From the alarm clock, through the registry: look whether something is due.
+pub(super) struct Wake(pub(super) Kind);
+
+/// From the committer: nothing of an earlier instance is under way any more.
+pub(super) struct Drained;
+
+/// From the committer: effects up to this number are durable and may leave.
+pub(super) struct Flushed(pub(super) u64);
+
+/// From a delivery: it has ended.
+pub(super) struct Landed {
+    pub(super) seq: u64,
+    pub(super) result: Result<(), String>,
+}
+
+impl<O: Object> Message for Step<O> {
+    type Result = ();
+}
+
+impl Message for Wake {
+    type Result = ();
+}
+
+impl Message for Drained {
+    type Result = ();
+}
+
+impl Message for Flushed {
+    type Result = ();
+}
+
+impl Message for Landed {
+    type Result = ();
+}
+
+impl<O: Object> Handler<Step<O>> for ObjectActor<O> {
+    type Result = ();
+
+    fn handle(&mut self, step: Step<O>, ctx: &mut Self::Context) {
+        self.on_step(step, &ctx.address());
+    }
+}
+
+impl<O: Object> Handler<Wake> for ObjectActor<O> {
+    type Result = ();
+
+    fn handle(&mut self, Wake(kind): Wake, ctx: &mut Self::Context) {
+        self.on_wake(kind, &ctx.address());
+    }
+}
+
+impl<O: Object> Handler<Drained> for ObjectActor<O> {
+    type Result = ();
+
+    fn handle(&mut self, _: Drained, ctx: &mut Self::Context) {
+        self.on_drained(&ctx.address());
+    }
+}
+
+impl<O: Object> Handler<Flushed> for ObjectActor<O> {
+    type Result = ();
+
+    fn handle(&mut self, Flushed(seq): Flushed, ctx: &mut Self::Context) {
+        self.on_flushed(seq, &ctx.address());
+    }
+}
+
+impl<O: Object> Handler<Landed> for ObjectActor<O> {
+    type Result = ();
+
+    fn handle(&mut self, landed: Landed, ctx: &mut Self::Context) {
+        self.on_landed(landed, &ctx.address());
+    }
+}

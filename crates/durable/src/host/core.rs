@@ -1,0 +1,123 @@
+//! What all parts of one host share: store, committer, clock, timers, and whether it still runs.
+//!
+//! It knows no object type. Reads of outsiders go through `read`, which keeps the output gate.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::runtime::Handle as RuntimeHandle;
+use tokio::sync::Semaphore;
+
+use super::settings::Settings;
+use crate::Error;
+use crate::commit::Committer;
+use crate::storage::Storage;
+use crate::timers::Timers;
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) epoch: u64,
+    pub(super) settings: Settings,
+    pub(super) committer: Committer,
+    pub(super) timers: Timers,
+    /// The host's own runtime, known once its thread has started.
+    pub(super) runtime: OnceLock<RuntimeHandle>,
+    /// Taken away at the end, so that handles which live on do not keep the store open.
+    storage: Mutex<Option<Arc<dyn Storage>>>,
+    stopping: AtomicBool,
+    reads: Arc<Semaphore>,
+    activations: AtomicU64,
+}
+
+impl Core {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        epoch: u64,
+        settings: Settings,
+        committer: Committer,
+    ) -> Self {
+        Self {
+            epoch,
+            committer,
+            timers: Timers::new(Arc::clone(&settings.clock)),
+            runtime: OnceLock::new(),
+            storage: Mutex::new(Some(storage)),
+            stopping: AtomicBool::new(false),
+            reads: Arc::new(Semaphore::new(settings.reads_max)),
+            activations: AtomicU64::new(0),
+            settings,
+        }
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.settings.clock.now()
+    }
+
+    /// A number that no other life of an object has, in this run.
+    pub(super) fn next_activation(&self) -> u64 {
+        self.activations.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Refuses after the end and after a failed commit.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.is_stopping() {
+            Err(Error::Stopped)
+        } else {
+            self.committer.check()
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(super) fn storage(&self) -> Result<Arc<dyn Storage>, Error> {
+        let storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
+        storage.clone().ok_or(Error::Stopped)
+    }
+
+    pub(super) fn close_storage(&self) {
+        drop(
+            self.storage
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+
+    /// Reads on a thread that may block and answers once everything the read could have seen is
+    /// durable. Read first, barrier second: a batch is visible before its flush.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Storage) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.check()?;
+        let permit = Arc::clone(&self.reads)
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::Stopped)?;
+        let storage = self.storage()?;
+        let runtime = self.runtime.get().ok_or(Error::Stopped)?;
+        let reading = runtime.spawn_blocking(move || {
+            let _permit = permit;
+            work(&*storage)
+        });
+        let found = reading.await.map_err(|e| self.lost(&e))??;
+        self.committer.barrier().await?;
+        Ok(found)
+    }
+
+    fn lost(&self, error: &tokio::task::JoinError) -> Error {
+        if self.is_stopping() {
+            return Error::Stopped;
+        }
+        Error::Storage {
+            action: "read",
+            reason: error.to_string(),
+        }
+    }
+}

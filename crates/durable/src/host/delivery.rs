@@ -1,0 +1,145 @@
+//! How an object's effects leave: after their commit, bounded, repeated until acknowledged.
+//!
+//! The outbox on disk is its own index: at start every object that has one is woken, so a crash
+//! strands no effect and no wake time has to be written beside each effect.
+
+use std::future::Future;
+use std::time::Duration;
+
+use actix::Addr;
+use futures_util::FutureExt;
+
+use super::actor::{Landed, ObjectActor};
+use super::call::caught;
+use crate::clock::BoxFuture;
+use crate::outbox::Outbox;
+use crate::storage::{Op, Order};
+use crate::timers::Kind;
+use crate::{Envelope, Error, NotDelivered, Object, keys, record};
+
+/// Effects read per call into the store.
+const PAGE: usize = 256;
+
+impl<O: Object> ObjectActor<O> {
+    /// Reads the outbox at the first activation and sends what is in it again.
+    pub(super) fn ensure_outbox(&mut self, addr: &Addr<Self>) -> Result<(), Error> {
+        if self.outbox.is_none() {
+            self.outbox = Some(self.read_outbox()?);
+            self.pump(addr);
+        }
+        Ok(())
+    }
+
+    fn read_outbox(&self) -> Result<Outbox<O::Effect>, Error> {
+        let storage = self.shared.core.storage()?;
+        let prefix = self.keys.outbox();
+        let (mut start, end) = (prefix.clone(), keys::end_of(&prefix));
+        let mut outbox = Outbox::default();
+        loop {
+            let page = storage.scan(&start, &end, Order::Ascending, PAGE)?;
+            for (key, value) in &page {
+                let effect = record::open_json(self.id.as_str(), key, value)?;
+                outbox.restore(keys::effect_seq(key).unwrap_or_default(), effect);
+            }
+            match page.into_iter().nth(PAGE - 1) {
+                Some((key, _)) => start = record::after(key),
+                None => return Ok(outbox),
+            }
+        }
+    }
+
+    pub(super) fn on_flushed(&mut self, seq: u64, addr: &Addr<Self>) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.committed(seq);
+        }
+        self.pump(addr);
+    }
+
+    /// Begins as many deliveries as may be under way and sets the time of the next repetition.
+    pub(super) fn pump(&mut self, addr: &Addr<Self>) {
+        let core = std::sync::Arc::clone(&self.shared.core);
+        let Some(outbox) = &mut self.outbox else {
+            return;
+        };
+        let ready = outbox.take_ready(core.now(), core.settings.deliveries_max);
+        let next_retry = outbox.next_retry();
+        for (seq, effect) in ready {
+            self.launch(seq, effect, addr.clone());
+        }
+        match next_retry {
+            Some(at) => core.timers.set(self.target(Kind::Outbox), at),
+            None => core.timers.clear(&self.target(Kind::Outbox)),
+        }
+    }
+
+    fn launch(&self, seq: u64, effect: O::Effect, addr: Addr<Self>) {
+        let namespace = O::NAMESPACE.to_owned();
+        let envelope = Envelope {
+            namespace,
+            from: self.id.clone(),
+            seq,
+            effect,
+        };
+        // Called in here, not in the task: first attempts begin in order.
+        let attempt = caught(|| self.shared.deliver.deliver(envelope));
+        let timeout = Duration::from_millis(self.shared.core.settings.deliver_timeout_ms);
+        actix::spawn(async move {
+            let result = match attempt {
+                Ok(attempt) => landed(attempt, timeout).await,
+                Err(panic) => Err(panic),
+            };
+            addr.do_send(Landed { seq, result });
+        });
+    }
+
+    pub(super) fn on_landed(&mut self, landed: Landed, addr: &Addr<Self>) {
+        let Landed { seq, result } = landed;
+        let now = self.shared.core.now();
+        let Some(outbox) = &mut self.outbox else {
+            return;
+        };
+        match result {
+            Ok(()) if outbox.acknowledged(seq) => self.acked.push(seq),
+            Ok(()) => {}
+            Err(reason) => {
+                tracing::debug!(object = %self.id, seq, reason, "an effect will be sent again");
+                outbox.failed(seq, now);
+            }
+        }
+        self.forget_acked();
+        self.pump(addr);
+    }
+
+    /// Removes acknowledged effects from disk; without a place in the queue the next turn does.
+    fn forget_acked(&mut self) {
+        let shared = std::sync::Arc::clone(&self.shared);
+        if self.acked.is_empty() {
+            return;
+        }
+        let Ok(slot) = shared.core.committer.reserve() else {
+            return;
+        };
+        let acked = std::mem::take(&mut self.acked);
+        let gone = acked
+            .into_iter()
+            .map(|seq| Op::Delete {
+                key: self.keys.effect(seq),
+            })
+            .collect();
+        self.submit(slot, gone, drop);
+    }
+}
+
+fn landed(
+    attempt: BoxFuture<'static, Result<(), NotDelivered>>,
+    timeout: Duration,
+) -> impl Future<Output = Result<(), String>> {
+    let attempt = std::panic::AssertUnwindSafe(attempt).catch_unwind();
+    async move {
+        match tokio::time::timeout(timeout, attempt).await {
+            Ok(Ok(result)) => result.map_err(|error| error.to_string()),
+            Ok(Err(_)) => Err("the delivery panicked".to_owned()),
+            Err(_) => Err("the delivery took too long".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The bounds of a host. The default runs as it is.
+
+use std::sync::Arc;
+
+use crate::Error;
+use crate::clock::{Clock, SystemClock};
+
+/// How many of what, and which clock.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Threads that objects are spread over.
+    pub arbiters: usize,
+    /// Messages of one object that wait for a step or a flush.
+    pub mailbox_max: usize,
+    /// Messages that wait on one arbiter to be given to their objects.
+    pub arbiter_queue_max: usize,
+    /// Batches that wait for the committer.
+    pub commit_queue_max: usize,
+    /// Unacknowledged effects of one object; beyond it the object takes no messages.
+    pub outbox_max: usize,
+    /// Effects of one object that are under way at once.
+    pub deliveries_max: usize,
+    /// After this time an attempt to deliver counts as failed.
+    pub deliver_timeout_ms: u64,
+    /// Reads from disk at once, off the arbiters.
+    pub reads_max: usize,
+    /// The source of time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            arbiters: 2,
+            mailbox_max: 1_024,
+            arbiter_queue_max: 65_536,
+            commit_queue_max: 16_384,
+            outbox_max: 4_096,
+            deliveries_max: 16,
+            deliver_timeout_ms: 30_000,
+            reads_max: 8,
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}
+
+impl Settings {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let at_least_one = [
+            ("mailbox_max", self.mailbox_max),
+            ("arbiter_queue_max", self.arbiter_queue_max),
+            ("commit_queue_max", self.commit_queue_max),
+            ("outbox_max", self.outbox_max),
+            ("deliveries_max", self.deliveries_max),
+            ("reads_max", self.reads_max),
+        ];
+        if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return Err(Error::Setting {
+                name,
+                fix: "use 1 or more",
+            });
+        }
+        if !(1..=256).contains(&self.arbiters) {
+            return Err(Error::Setting {
+                name: "arbiters",
+                fix: "use 1 to 256",
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! One step of an object: the handler runs, its writes become one batch, the answer waits.
+//!
+//! A place in the commit queue is taken before the handler runs, so a step that has changed the
+//! instance can always be stored. Handlers never wait for a flush; answers and effects do.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix::Addr;
+
+use super::actor::{Drained, Flushed, Live, ObjectActor, Phase, Step};
+use super::call::{Answer, caught};
+use super::core::Core;
+use crate::commit::{Batch, Slot};
+use crate::meta::{self, Meta, Pending};
+use crate::storage::Op;
+use crate::timers::Kind;
+use crate::turn::{Start, Write, Written};
+use crate::{Alarm, Error, Object, Turn, record};
+
+impl<O: Object> ObjectActor<O> {
+    /// The message's turn. The object is live.
+    pub(super) fn step(&mut self, step: Step<O>, addr: &Addr<Self>) {
+        let Step { call, permit } = step;
+        let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+        let admitted = self.admit(&shared.core);
+        let (slot, live) = match (admitted, &mut self.phase) {
+            (Ok(slot), Phase::Live(live)) => (slot, live),
+            (Err(error), _) => return call.refuse(error),
+            (Ok(_), Phase::Cold | Phase::Draining) => return call.refuse(Error::Overloaded),
+        };
+        let alarm = live.meta.alarm.map(|pending| pending.at);
+        let mut turn = Turn::new(&id, start(&shared.core, live, alarm));
+        let stepped = call.run(&mut *live.object, &mut turn);
+        let answer: Answer = Box::new(move |result| {
+            drop(permit);
+            (stepped.answer)(result);
+        });
+        let written = match stepped.panic {
+            Some(reason) => Err(Error::Panicked {
+                object: id.to_string(),
+                reason,
+            }),
+            None => turn.finish(),
+        };
+        match written {
+            Ok((written, next_seq)) => {
+                let meta = live.meta.after_message(written.alarm, next_seq);
+                self.strikes.count = 0;
+                self.commit(slot, written, meta, Some(answer), addr);
+            }
+            Err(error) => self.reset(slot, answer, error, addr),
+        }
+    }
+
+    /// Runs the alarm if it is due by the object's own record; the clock's entry may be old.
+    pub(super) fn check_alarm(&mut self, addr: &Addr<Self>) {
+        let Phase::Live(live) = &self.phase else {
+            return;
+        };
+        let timers = &self.shared.core.timers;
+        match live.meta.alarm {
+            None => timers.clear(&self.target(Kind::Alarm)),
+            Some(pending) if pending.fire_at > self.shared.core.now() => {
+                timers.set(self.target(Kind::Alarm), pending.fire_at);
+            }
+            Some(pending) => self.run_alarm(pending, addr),
+        }
+    }
+
+    fn run_alarm(&mut self, pending: Pending, addr: &Addr<Self>) {
+        let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+        let slot = match self.admit(&shared.core) {
+            Ok(slot) => slot,
+            Err(error) => return self.wake_later(Kind::Alarm, &error),
+        };
+        let Phase::Live(live) = &mut self.phase else {
+            return;
+        };
+        let mut turn = Turn::new(&id, start(&shared.core, live, None));
+        let alarm = Alarm {
+            scheduled_at: pending.at,
+            retry: pending.retry,
+        };
+        let written = match caught(|| live.object.alarm(&mut turn, alarm)) {
+            Ok(Ok(())) => turn.finish().map_err(|error| error.to_string()),
+            Ok(Err(failed)) => Err(failed.to_string()),
+            Err(panic) => Err(format!("panicked: {panic}")),
+        };
+        match written {
+            Ok((written, next_seq)) => {
+                let meta = Meta::after_alarm(written.alarm, next_seq);
+                self.commit(slot, written, meta, None, addr);
+            }
+            Err(reason) => self.alarm_failed(slot, pending, &reason, addr),
+        }
+    }
+
+    /// Stores nothing of the turn but the counter and the time of the next run.
+    fn alarm_failed(&mut self, slot: Slot<'_>, pending: Pending, why: &str, addr: &Addr<Self>) {
+        let failed = pending.failed(self.shared.core.now(), rand::random());
+        let (retry, object) = (failed.retry, &self.id);
+        if retry == meta::COUNTED_FAILURES {
+            tracing::error!(%object, why, "the alarm failed again: the object is quarantined");
+        } else {
+            tracing::warn!(%object, why, retry, "the alarm failed and will run again");
+        }
+        let Phase::Live(live) = &self.phase else {
+            return;
+        };
+        let next = Meta {
+            alarm: Some(failed),
+            next_seq: live.meta.next_seq,
+        };
+        let old = live.stored.then_some(&live.meta);
+        let ops = match meta::ops(&self.keys, self.shared.core.epoch, old, &next) {
+            Ok(ops) => ops,
+            Err(error) => return self.wake_later(Kind::Alarm, &error),
+        };
+        self.drop_instance();
+        let (core, target) = (Arc::clone(&self.shared.core), self.target(Kind::Alarm));
+        let addr = addr.clone();
+        self.submit(slot, ops, move |result| {
+            if result.is_ok() {
+                core.timers.set(target, failed.fire_at);
+            }
+            addr.do_send(Drained);
+        });
+    }
+
+    /// Hands the turn's writes to the committer; what waits for them leaves from there.
+    fn commit(
+        &mut self,
+        slot: Slot<'_>,
+        written: Written<O::Effect>,
+        next: Meta,
+        answer: Option<Answer>,
+        addr: &Addr<Self>,
+    ) {
+        let answer: Answer = answer.unwrap_or_else(|| Box::new(drop));
+        let (ops, new_alarm) = match self.ops(&written, &next) {
+            Ok(changed) => changed,
+            Err(error) => return self.reset(slot, answer, error, addr),
+        };
+        if ops.is_empty() {
+            return self.answer_in_order(slot, answer);
+        }
+        if let Phase::Live(live) = &mut self.phase {
+            live.meta = next;
+            live.stored = true;
+        }
+        let last = written.effects.last().map(|sent| sent.seq);
+        for sent in written.effects {
+            self.outbox
+                .get_or_insert_default()
+                .add(sent.seq, sent.effect);
+        }
+        let (core, target) = (Arc::clone(&self.shared.core), self.target(Kind::Alarm));
+        let addr = addr.clone();
+        self.submit(slot, ops, move |result| {
+            if result.is_ok() {
+                match new_alarm {
+                    None => {}
+                    Some(Some(pending)) => core.timers.set(target, pending.fire_at),
+                    Some(None) => core.timers.clear(&target),
+                }
+                if let Some(seq) = last {
+                    addr.do_send(Flushed(seq));
+                }
+            }
+            answer(result);
+        });
+    }
+
+    /// The batch of a turn, and the alarm if it changed. Empty if the turn changed nothing.
+    fn ops(
+        &mut self,
+        written: &Written<O::Effect>,
+        next: &Meta,
+    ) -> Result<(Vec<Op>, Option<Option<Pending>>), Error> {
+        let Phase::Live(live) = &self.phase else {
+            return Err(Error::OutcomeUnknown);
+        };
+        let epoch = self.shared.core.epoch;
+        let mut ops: Vec<Op> = written
+            .records
+            .iter()
+            .map(|write| self.record_op(write))
+            .collect();
+        ops.extend(written.effects.iter().map(|sent| {
+            let key = self.keys.effect(sent.seq);
+            let value = record::seal(&key, epoch, &sent.json);
+            Op::Put { key, value }
+        }));
+        // An object that has nothing stored gets its meta record with its first write only.
+        if live.stored || !ops.is_empty() || *next != live.meta {
+            let old = live.stored.then_some(&live.meta);
+            ops.extend(meta::ops(&self.keys, epoch, old, next)?);
+        }
+        let new_alarm = (live.meta.alarm != next.alarm).then_some(next.alarm);
+        let acked = std::mem::take(&mut self.acked);
+        ops.extend(acked.into_iter().map(|seq| Op::Delete {
+            key: self.keys.effect(seq),
+        }));
+        Ok((ops, new_alarm))
+    }
+
+    fn record_op(&self, write: &Write) -> Op {
+        match write {
+            Write::Delete { key } => Op::Delete {
+                key: self.keys.record(key),
+            },
+            Write::Put { key, json } => {
+                let key = self.keys.record(key);
+                let value = record::seal(&key, self.shared.core.epoch, json);
+                Op::Put { key, value }
+            }
+        }
+    }
+
+    /// A turn that wrote nothing may still have read what is not durable yet.
+    fn answer_in_order(&mut self, slot: Slot<'_>, answer: Answer) {
+        if self.committed.load(Ordering::Acquire) == self.submitted {
+            drop(slot);
+            answer(Ok(()));
+        } else {
+            self.submit(slot, Vec::new(), answer);
+        }
+    }
+
+    /// The turn is void and memory is in doubt: drop the instance, answer after a barrier.
+    fn reset(&mut self, slot: Slot<'_>, answer: Answer, error: Error, addr: &Addr<Self>) {
+        tracing::warn!(object = %self.id, %error, "a turn failed; the object is read again");
+        self.strikes.add(self.shared.core.now(), &error);
+        self.drop_instance();
+        let addr = addr.clone();
+        self.submit(slot, Vec::new(), move |result| {
+            addr.do_send(Drained);
+            answer(Err(result.err().unwrap_or(error)));
+        });
+    }
+
+    fn drop_instance(&mut self) {
+        let instance = std::mem::replace(&mut self.phase, Phase::Draining);
+        if let Err(reason) = caught(|| drop(instance)) {
+            tracing::error!(object = %self.id, reason, "a panic while an instance was dropped");
+        }
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        slot: Slot<'_>,
+        ops: Vec<Op>,
+        done: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) {
+        self.submitted += 1;
+        let (number, committed) = (self.submitted, Arc::clone(&self.committed));
+        let done = Box::new(move |result: Result<(), Error>| {
+            if result.is_ok() {
+                committed.store(number, Ordering::Release);
+            }
+            done(result);
+        });
+        slot.commit(Batch {
+            origin: Some(Arc::clone(&self.origin)),
+            ops,
+            done,
+        });
+    }
+
+    /// A place for the batch, unless the outbox is full or the host takes no more.
+    fn admit<'c>(&self, core: &'c Core) -> Result<Slot<'c>, Error> {
+        core.check()?;
+        let waiting = self.outbox.as_ref().map_or(0, crate::outbox::Outbox::len);
+        if waiting >= core.settings.outbox_max {
+            return Err(Error::Overloaded);
+        }
+        core.committer.reserve()
+    }
+}
+
+fn start<O>(core: &Core, live: &Live<O>, alarm: Option<i64>) -> Start {
+    Start {
+        now: core.now(),
+        epoch: core.epoch,
+        nonce: rand::random(),
+        alarm,
+        next_seq: live.meta.next_seq,
+    }
+}

@@ -1,0 +1,159 @@
+//! The layout of keys in the store. Every key is built and taken apart here and nowhere else.
+//!
+//! ```text
+//! r/<ns>\0<id>\0<key>            a record of an object
+//! m/<ns>\0<id>                   its meta record: alarm and next outbox number
+//! o/<ns>\0<id>\0<seq>            one unacknowledged effect
+//! a/<time>/<ns>\0<id>            the alarm index, ordered by time
+//! s/...                          the store's own records
+//! ```
+//! Numbers are big-endian, so that byte order is number order; NUL cannot occur in names.
+
+use crate::ObjectId;
+
+/// Marks the store as ours from inside; a database without it was not read, but made empty.
+pub(crate) const SENTINEL: &[u8] = b"s/sentinel";
+/// Counts the openings of the store.
+pub(crate) const EPOCH: &[u8] = b"s/epoch";
+/// All alarm index entries begin so.
+pub(crate) const ALARMS: &[u8] = b"a/";
+
+/// The key space of one object.
+#[derive(Debug, Clone)]
+pub(crate) struct ObjectKeys {
+    /// `<ns>\0<id>`
+    tail: Vec<u8>,
+}
+
+impl ObjectKeys {
+    pub(crate) fn new(namespace: &str, id: &ObjectId) -> Self {
+        Self {
+            tail: join(&[namespace.as_bytes(), b"\0", id.as_str().as_bytes()]),
+        }
+    }
+
+    pub(crate) fn record(&self, key: &str) -> Vec<u8> {
+        join(&[b"r/", &self.tail, b"\0", key.as_bytes()])
+    }
+
+    /// The key inside the object, of a stored record key of this object.
+    pub(crate) fn record_name<'k>(&self, stored: &'k [u8]) -> Option<&'k str> {
+        std::str::from_utf8(stored.get(self.tail.len() + 3..)?).ok()
+    }
+
+    pub(crate) fn meta(&self) -> Vec<u8> {
+        join(&[b"m/", &self.tail])
+    }
+
+    pub(crate) fn outbox(&self) -> Vec<u8> {
+        join(&[b"o/", &self.tail, b"\0"])
+    }
+
+    pub(crate) fn effect(&self, seq: u64) -> Vec<u8> {
+        join(&[b"o/", &self.tail, b"\0", &seq.to_be_bytes()])
+    }
+
+    pub(crate) fn alarm(&self, at: i64) -> Vec<u8> {
+        join(&[ALARMS, &ordered(at), b"/", &self.tail])
+    }
+}
+
+/// All meta records of a namespace.
+pub(crate) fn metas(namespace: &str) -> Vec<u8> {
+    join(&[b"m/", namespace.as_bytes(), b"\0"])
+}
+
+/// All outbox entries of a namespace.
+pub(crate) fn outboxes(namespace: &str) -> Vec<u8> {
+    join(&[b"o/", namespace.as_bytes(), b"\0"])
+}
+
+/// The id in a key below `metas` or `outboxes`.
+pub(crate) fn id_below(prefix: &[u8], stored: &[u8]) -> Option<ObjectId> {
+    let rest = stored.strip_prefix(prefix)?;
+    let name = rest.split(|byte| *byte == 0).next()?;
+    ObjectId::from_name(std::str::from_utf8(name).ok()?).ok()
+}
+
+/// The number at the end of an outbox key.
+pub(crate) fn effect_seq(stored: &[u8]) -> Option<u64> {
+    let digits = stored.last_chunk::<8>()?;
+    Some(u64::from_be_bytes(*digits))
+}
+
+/// Time, namespace and id of an alarm index key.
+pub(crate) fn alarm_parts(stored: &[u8]) -> Option<(i64, &str, ObjectId)> {
+    let rest = stored.strip_prefix(ALARMS)?;
+    let (time, rest) = rest.split_first_chunk::<8>()?;
+    let text = std::str::from_utf8(rest.strip_prefix(b"/")?).ok()?;
+    let (namespace, name) = text.split_once('\0')?;
+    Some((unordered(*time), namespace, ObjectId::from_name(name).ok()?))
+}
+
+/// The first key behind every key that begins with `prefix`.
+pub(crate) fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![u8::MAX; prefix.len() + 1]
+}
+
+fn join(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
+}
+
+/// Signed times in byte order: the sign bit is turned over.
+fn ordered(at: i64) -> [u8; 8] {
+    (at ^ i64::MIN).to_be_bytes()
+}
+
+fn unordered(bytes: [u8; 8]) -> i64 {
+    i64::from_be_bytes(bytes) ^ i64::MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn alarm_keys_sort_by_time_and_read_back(a: i64, b: i64, name in "[^\0]{1,40}") {
+            let keys = ObjectKeys::new("rig", &ObjectId::from_name(&name).unwrap());
+            prop_assert_eq!(a < b, keys.alarm(a) < keys.alarm(b));
+            let stored = keys.alarm(a);
+            let (at, namespace, id) = alarm_parts(&stored).unwrap();
+            prop_assert_eq!((at, namespace, id.as_str()), (a, "rig", name.as_str()));
+        }
+
+        #[test]
+        fn the_end_of_a_prefix_lies_behind_all_its_keys(
+            prefix in proptest::collection::vec(any::<u8>(), 1..8),
+            rest in proptest::collection::vec(any::<u8>(), 0..8),
+        ) {
+            let key = [prefix.clone(), rest].concat();
+            let all_ones = prefix.iter().all(|b| *b == u8::MAX);
+            prop_assert!(all_ones || key < end_of(&prefix));
+        }
+    }
+
+    #[test]
+    fn an_id_that_begins_with_another_has_its_own_space() {
+        let short = ObjectKeys::new("rig", &ObjectId::from_name("a").unwrap());
+        let long = ObjectKeys::new("rig", &ObjectId::from_name("ab").unwrap());
+        assert!(!long.record("k").starts_with(&short.record("")));
+        assert!(!long.effect(1).starts_with(&short.outbox()));
+    }
+
+    #[test]
+    fn parts_of_an_outbox_key_read_back() {
+        let id = ObjectId::from_name("x/y").unwrap();
+        let key = ObjectKeys::new("rig", &id).effect(77);
+        assert_eq!(effect_seq(&key), Some(77));
+        assert_eq!(id_below(&outboxes("rig"), &key), Some(id));
+    }
+}

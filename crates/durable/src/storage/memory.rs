@@ -1,0 +1,68 @@
+//! A store in memory, for tests and trials. Nothing outlives it; `sync` is a promise without work.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use super::{Entry, Op, Order, Storage};
+use crate::Error;
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Ordered bytes in a map.
+#[derive(Debug, Default)]
+pub struct MemoryStorage {
+    map: RwLock<Map>,
+}
+
+impl MemoryStorage {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    // A reader or writer that panicked has not left a half-applied batch: `apply` cannot fail.
+    fn read(&self) -> RwLockReadGuard<'_, Map> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.read().get(key).cloned())
+    }
+
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        // An inverted range is empty; BTreeMap would panic on it.
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let map = self.read();
+        let range = map.range(start.to_vec()..end.to_vec());
+        let copy = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
+        Ok(match order {
+            Order::Ascending => range.take(limit).map(copy).collect(),
+            Order::Descending => range.rev().take(limit).map(copy).collect(),
+        })
+    }
+
+    fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        for op in ops {
+            match op {
+                Op::Put { key, value } => drop(map.insert(key, value)),
+                Op::Delete { key } => drop(map.remove(&key)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! What the crate needs of a store: ordered bytes, one atomic batch, one explicit sync.
+//!
+//! A store knows no object, alarm or JSON. `sled` types never leave their one file; another
+//! store is another file beside it.
+
+mod memory;
+mod sled_storage;
+
+pub use memory::MemoryStorage;
+pub use sled_storage::SledStorage;
+
+use std::fmt::Debug;
+
+use crate::Error;
+
+/// The direction of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// From the smallest key up.
+    #[default]
+    Ascending,
+    /// From the greatest key down.
+    Descending,
+}
+
+/// One change inside a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Writes the value under the key.
+    Put {
+        /// The whole key.
+        key: Vec<u8>,
+        /// The new value.
+        value: Vec<u8>,
+    },
+    /// Removes the key, if it is there.
+    Delete {
+        /// The whole key.
+        key: Vec<u8>,
+    },
+}
+
+impl Op {
+    /// The key that the change is about.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
+/// A key and its value, as stored.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
+/// An ordered store of bytes with atomic batches.
+///
+/// `apply` makes a batch visible to reads at once and durable never: only `sync` promises that
+/// everything applied before it survives a power cut. One thread alone calls both.
+pub trait Storage: Debug + Send + Sync + 'static {
+    /// The value under the key.
+    ///
+    /// # Errors
+    /// `Storage` if the store cannot read.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+
+    /// At most `limit` entries with `start <= key < end`, in the order asked for.
+    ///
+    /// # Errors
+    /// `Storage` if the store cannot read.
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Entry>, Error>;
+
+    /// Applies all changes or none; of two changes of one key the later one counts.
+    ///
+    /// # Errors
+    /// `Storage`; the outcome is then unknown and the store must not be written again.
+    fn apply(&self, ops: Vec<Op>) -> Result<(), Error>;
+
+    /// Returns when everything applied is on stable storage.
+    ///
+    /// # Errors
+    /// `Storage`; what was applied since the last success is then in doubt.
+    fn sync(&self) -> Result<(), Error>;
+}

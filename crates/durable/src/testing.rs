@@ -1,0 +1,178 @@
+//! Steps without a host, for unit tests of objects: the same turns and the same batches, on a
+//! store in memory, with the time in the test's hand.
+//!
+//! There is no thread in here: what a turn wrote is stored when the closure returns.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::keys::ObjectKeys;
+use crate::storage::{MemoryStorage, Op, Order, Storage};
+use crate::turn::{AlarmChange, Start, Turn, Write};
+use crate::{Error, Object, ObjectId, Records, record};
+
+const EPOCH: u64 = 1;
+
+/// An inline stand-in for the host of one object.
+pub struct TestTurn {
+    namespace: &'static str,
+    id: ObjectId,
+    storage: MemoryStorage,
+    now: i64,
+    nonce: u128,
+    alarm: Option<i64>,
+    next_seq: u64,
+}
+
+/// What one turn wrote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written<E> {
+    /// Records written, in order.
+    pub puts: Vec<(String, Value)>,
+    /// Records removed, in order.
+    pub deletes: Vec<String>,
+    /// The alarm after the turn, in unix milliseconds.
+    pub alarm: Option<i64>,
+    /// Effects sent, with their numbers.
+    pub effects: Vec<(u64, E)>,
+}
+
+impl TestTurn {
+    /// A host of that object at that time (unix milliseconds), with nothing stored.
+    pub fn new<O: Object>(id: ObjectId, now: i64) -> Self {
+        let storage = MemoryStorage::new();
+        let namespace = O::NAMESPACE;
+        Self {
+            namespace,
+            id,
+            storage,
+            now,
+            nonce: 0,
+            alarm: None,
+            next_seq: 1,
+        }
+    }
+
+    /// Sets the time of the following turns.
+    pub fn at(&mut self, now: i64) -> &mut Self {
+        self.now = now;
+        self
+    }
+
+    /// The alarm that is set.
+    pub fn alarm(&self) -> Option<i64> {
+        self.alarm
+    }
+
+    /// What an object would load from now.
+    pub fn records(&self) -> Records<'_> {
+        Records::new(&self.storage, self.namespace, &self.id)
+    }
+
+    /// Runs a message's turn and stores it. The nonce counts from 1.
+    ///
+    /// # Errors
+    /// `Encode`, as the host would answer; nothing is stored then.
+    pub fn run<E: Serialize, R>(
+        &mut self,
+        step: impl FnOnce(&mut Turn<'_, E>) -> R,
+    ) -> Result<(R, Written<E>), Error> {
+        self.step(self.alarm, step)
+    }
+
+    /// Runs an alarm's turn: the alarm is used up unless the step sets a new one. A step whose
+    /// handler failed must not be stored: return its error from the test instead.
+    ///
+    /// # Errors
+    /// `Encode`, as the host would count it as a failure; nothing is stored then.
+    pub fn run_alarm<E: Serialize, R>(
+        &mut self,
+        step: impl FnOnce(&mut Turn<'_, E>) -> R,
+    ) -> Result<(R, Written<E>), Error> {
+        self.step(None, step)
+    }
+
+    fn step<E: Serialize, R>(
+        &mut self,
+        alarm: Option<i64>,
+        step: impl FnOnce(&mut Turn<'_, E>) -> R,
+    ) -> Result<(R, Written<E>), Error> {
+        self.nonce += 1;
+        let (now, nonce, next_seq) = (self.now, self.nonce, self.next_seq);
+        let mut turn = Turn::new(
+            &self.id,
+            Start {
+                now,
+                epoch: EPOCH,
+                nonce,
+                alarm,
+                next_seq,
+            },
+        );
+        let reply = step(&mut turn);
+        let (out, next_seq) = turn.finish()?;
+        self.next_seq = next_seq;
+        self.alarm = match out.alarm {
+            Some(AlarmChange::Set(at)) => Some(at),
+            Some(AlarmChange::Delete) => None,
+            None => alarm,
+        };
+        let effects = out
+            .effects
+            .into_iter()
+            .map(|sent| (sent.seq, sent.effect))
+            .collect();
+        let mut written = Written {
+            puts: Vec::new(),
+            deletes: Vec::new(),
+            alarm: self.alarm,
+            effects,
+        };
+        for write in out.records {
+            self.store(write, &mut written)?;
+        }
+        Ok((reply, written))
+    }
+
+    fn store<E>(&self, write: Write, written: &mut Written<E>) -> Result<(), Error> {
+        let keys = ObjectKeys::new(self.namespace, &self.id);
+        match write {
+            Write::Delete { key } => {
+                self.storage.apply(vec![Op::Delete {
+                    key: keys.record(&key),
+                }])?;
+                written.deletes.push(key);
+            }
+            Write::Put { key, json } => {
+                let stored = keys.record(&key);
+                let value = record::seal(&stored, EPOCH, &json);
+                written
+                    .puts
+                    .push((key, record::open_json(self.id.as_str(), &stored, &value)?));
+                self.storage.apply(vec![Op::Put { key: stored, value }])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All records whose keys begin with `prefix`, for assertions.
+    ///
+    /// # Errors
+    /// `Corrupt` for a record that is no `T`.
+    pub fn all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<(String, T)>, Error> {
+        self.records()
+            .scan(prefix, None, usize::MAX, Order::Ascending)
+    }
+}
+
+impl fmt::Debug for TestTurn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestTurn")
+            .field("id", &self.id)
+            .field("now", &self.now)
+            .finish()
+    }
+}

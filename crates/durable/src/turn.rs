@@ -1,0 +1,213 @@
+//! One step's writes: collected in memory, handed over as one batch.
+//!
+//! A turn does no I/O and needs no thread of the host, so that a test can step an object inline.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{Error, ObjectId};
+
+const KEY_BYTES_MAX: usize = 2 * 1024;
+const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Everything that one step may see of the host, and all that it changes.
+pub struct Turn<'a, E> {
+    id: &'a ObjectId,
+    now: i64,
+    epoch: u64,
+    nonce: u128,
+    alarm: Option<i64>,
+    next_seq: u64,
+    out: Written<E>,
+    error: Option<Error>,
+}
+
+/// What a turn begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) now: i64,
+    pub(crate) epoch: u64,
+    pub(crate) nonce: u128,
+    /// What `Turn::alarm` answers at first.
+    pub(crate) alarm: Option<i64>,
+    pub(crate) next_seq: u64,
+}
+
+/// What a turn ends with.
+#[derive(Debug)]
+pub(crate) struct Written<E> {
+    pub(crate) records: Vec<Write>,
+    pub(crate) alarm: Option<AlarmChange>,
+    pub(crate) effects: Vec<Sent<E>>,
+}
+
+/// One change of a record, encoded.
+#[derive(Debug)]
+pub(crate) enum Write {
+    Put { key: String, json: Vec<u8> },
+    Delete { key: String },
+}
+
+/// A change of the alarm; the last one of a turn counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AlarmChange {
+    Set(i64),
+    Delete,
+}
+
+/// One effect, numbered and encoded.
+#[derive(Debug)]
+pub(crate) struct Sent<E> {
+    pub(crate) seq: u64,
+    pub(crate) effect: E,
+    pub(crate) json: Vec<u8>,
+}
+
+impl<'a, E: Serialize> Turn<'a, E> {
+    pub(crate) fn new(id: &'a ObjectId, start: Start) -> Self {
+        let Start {
+            now,
+            epoch,
+            nonce,
+            alarm,
+            next_seq,
+        } = start;
+        let out = Written {
+            records: Vec::new(),
+            alarm: None,
+            effects: Vec::new(),
+        };
+        Self {
+            id,
+            now,
+            epoch,
+            nonce,
+            alarm,
+            next_seq,
+            out,
+            error: None,
+        }
+    }
+
+    /// The time of this turn in unix milliseconds; the same during the whole turn.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// The object's id.
+    pub fn id(&self) -> &ObjectId {
+        self.id
+    }
+
+    /// How often the store has been opened; grows at each start.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// 128 random bits, fresh for this turn and the same during all of it.
+    pub fn nonce(&self) -> u128 {
+        self.nonce
+    }
+
+    /// Writes the record under that key. A value that cannot be stored (no JSON, over 4 MiB, key
+    /// empty or over 2 KiB) fails the whole turn: nothing is stored and the caller gets `Encode`.
+    pub fn put(&mut self, key: &str, value: &impl Serialize) {
+        match encode(key, value).and_then(|json| checked_key(key).map(|key| (key, json))) {
+            Ok((key, json)) => self.out.records.push(Write::Put { key, json }),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Removes the record under that key, if there is one.
+    pub fn delete(&mut self, key: &str) {
+        match checked_key(key) {
+            Ok(key) => self.out.records.push(Write::Delete { key }),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Sets the object's one alarm, in unix milliseconds; a time that has passed means at once.
+    /// Setting the time that is already set changes nothing, a failed run's back-off included.
+    pub fn set_alarm(&mut self, at: i64) {
+        if self.alarm != Some(at) {
+            self.out.alarm = Some(AlarmChange::Set(at));
+        }
+        self.alarm = Some(at);
+    }
+
+    /// Removes the alarm, if one is set.
+    pub fn delete_alarm(&mut self) {
+        if self.alarm.is_some() {
+            self.out.alarm = Some(AlarmChange::Delete);
+        }
+        self.alarm = None;
+    }
+
+    /// The alarm that is set. Inside an alarm handler: none, unless the handler set one.
+    pub fn alarm(&self) -> Option<i64> {
+        self.alarm
+    }
+
+    /// Puts an effect into the outbox and gives its number. It leaves after the commit, and again
+    /// until its receiver has accepted it.
+    pub fn send(&mut self, effect: E) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq = seq.saturating_add(1);
+        match encode("outbox", &effect) {
+            Ok(json) => self.out.effects.push(Sent { seq, effect, json }),
+            Err(error) => self.fail(error),
+        }
+        seq
+    }
+
+    /// What was written, and the next free outbox number.
+    pub(crate) fn finish(self) -> Result<(Written<E>, u64), Error> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok((self.out, self.next_seq)),
+        }
+    }
+}
+
+impl<E> Turn<'_, E> {
+    /// The first error is the cause; later ones are its consequences.
+    fn fail(&mut self, error: Error) {
+        self.error.get_or_insert(error);
+    }
+}
+
+fn encode(key: &str, value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let refused = |reason: String| Error::Encode {
+        key: key.chars().take(64).collect(),
+        reason,
+    };
+    let json = serde_json::to_vec(value).map_err(|e| refused(e.to_string()))?;
+    if json.len() > VALUE_BYTES_MAX {
+        return Err(refused(format!(
+            "{} bytes, the limit is {VALUE_BYTES_MAX}",
+            json.len()
+        )));
+    }
+    Ok(json)
+}
+
+fn checked_key(key: &str) -> Result<String, Error> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        let reason = format!("a key has 1 to {KEY_BYTES_MAX} bytes");
+        return Err(Error::Encode {
+            key: key.chars().take(64).collect(),
+            reason,
+        });
+    }
+    Ok(key.to_owned())
+}
+
+impl<E> fmt::Debug for Turn<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn")
+            .field("id", self.id)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
