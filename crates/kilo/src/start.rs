@@ -16,6 +16,7 @@ use crate::version::{Support, Version};
 use base64::Engine;
 use rand::RngCore;
 use secrecy::{ExposeSecret, SecretString};
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -173,7 +174,7 @@ fn redactor(settings: &ServerSettings, password: &SecretString) -> Redactor {
 }
 
 fn recipe(settings: &ServerSettings, password: &SecretString) -> Recipe {
-    let host_env = std::env::vars_os().collect();
+    let host_env: HashMap<_, _> = std::env::vars_os().collect();
     Recipe {
         program: settings.program.path.clone(),
         args: ["serve", "--hostname", "127.0.0.1", "--port", "0"]
