@@ -86,7 +86,7 @@ pub struct Beat {
 }
 
 /// How a dispatch ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Which dispatch.
     pub dispatch: DispatchId,
@@ -274,6 +274,8 @@ pub struct DispatchOrder {
     pub idle_grace_ms: i64,
     /// How long the start may take, in milliseconds.
     pub start_deadline_ms: i64,
+    /// How far heartbeats may be apart, in milliseconds.
+    pub heartbeat_ms: i64,
 }
 
 /// Everything that a rig can ask for. Each is kept until its receiver has taken it durably.

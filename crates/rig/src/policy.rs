@@ -148,6 +148,11 @@ impl Policy {
         }
     }
 
+    /// How far heartbeats are apart: eight of them make a lease (15 s for the default two minutes).
+    pub fn heartbeat_ms(&self) -> i64 {
+        (self.lease_ms / 8).clamp(100, 15 * SECOND_MS)
+    }
+
     /// The gap after the `failures`-th charged failure, with up to 25 % jitter from `random`.
     pub fn backoff(&self, failures: u32, random: u64) -> i64 {
         let last = self.backoff_ms.len().saturating_sub(1);

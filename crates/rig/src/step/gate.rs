@@ -208,6 +208,7 @@ fn order_for(draft: &Draft<'_>, id: &BeadId) -> Option<DispatchOrder> {
         config: record.config.clone()?,
         idle_grace_ms: record.policy.idle_grace_ms,
         start_deadline_ms: record.policy.start_deadline_ms,
+        heartbeat_ms: record.policy.heartbeat_ms(),
     })
 }
 
