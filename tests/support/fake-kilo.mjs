@@ -150,6 +150,7 @@ function writeText(session, turn, text) {
   startPart(session, turn);
   const value = part(session, turn.last, { type: "text", text: "", time: { start: Date.now() } });
   for (const delta of text.split(/(?<= )/)) {
+    value.text += delta;
     emit(session, "message.part.delta", { messageID: turn.last.info.id, partID: value.id, field: "text", delta });
   }
   return (tail = text) => part(session, turn.last, { id: value.id, text: tail, time: { start: value.time.start, end: Date.now() } });

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// A reader that is this far behind has lost events and is told so.
 const QUEUE_EVENTS_MAX: usize = 1024;
@@ -56,8 +56,8 @@ pub(crate) struct SseFeed {
     client: Client,
     times: FeedTimes,
     source: Option<EventSource>,
-    /// Whether the present connection has been answered.
-    is_open: bool,
+    /// Since when the present connection has been answered.
+    open_since: Option<Instant>,
     wait: Duration,
     seen: VecDeque<String>,
 }
@@ -79,7 +79,6 @@ impl SseFeed {
         tokio::time::sleep(self.wait).await;
         let longer = (self.wait * 2).clamp(self.times.backoff_min, self.times.backoff_max);
         self.wait = longer;
-        self.is_open = false;
         // Fails only for a request whose body cannot be sent twice; this one has none.
         self.source = EventSource::new(self.client.events()).ok();
         if let Some(source) = &mut self.source {
@@ -90,6 +89,15 @@ impl SseFeed {
 
     fn disconnect(&mut self, why: &str) {
         tracing::debug!(why, "event stream lost");
+        // Only a stream that has lasted starts anew: one that opens and breaks at once must not be
+        // asked again without a pause.
+        let lasted = self
+            .open_since
+            .take()
+            .is_some_and(|since| since.elapsed() >= self.times.backoff_max);
+        if lasted {
+            self.wait = self.times.backoff_min;
+        }
         if let Some(mut source) = self.source.take() {
             source.close();
         }
@@ -124,13 +132,10 @@ impl EventFeed for SseFeed {
             };
             match timeout(limit, source.next()).await {
                 Ok(Some(Ok(SseEvent::Open))) => {
-                    self.is_open = true;
+                    self.open_since = Some(Instant::now());
                     return Some(Arc::new(Event::Reconnected));
                 }
                 Ok(Some(Ok(SseEvent::Message(message)))) => {
-                    // Only a stream that delivers resets the wait: one that opens and breaks at
-                    // once must not be asked again without a pause.
-                    self.wait = self.times.backoff_min;
                     if let Some(event) = self.read(&message.data) {
                         return Some(Arc::new(event));
                     }

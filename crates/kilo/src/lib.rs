@@ -24,6 +24,8 @@ mod output;
 mod process;
 mod program;
 mod redact;
+#[cfg(test)]
+mod replay;
 mod server;
 mod session;
 mod settings;

@@ -108,7 +108,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_lines_are_kept() {
-        let text: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        let text = (0..100)
+            .map(|n| format!("line {n}"))
+            .collect::<Vec<_>>()
+            .join("\n");
         let (lines, _) = drained(text.as_bytes()).await;
         assert_eq!(lines.len(), LINES_KEPT);
         assert_eq!(lines.last().unwrap(), "line 99");
