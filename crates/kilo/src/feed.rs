@@ -69,7 +69,7 @@ impl SseFeed {
             client,
             times,
             source: None,
-            is_open: false,
+            open_since: None,
             wait,
             seen: VecDeque::new(),
         }
@@ -121,7 +121,7 @@ impl SseFeed {
 impl EventFeed for SseFeed {
     async fn next(&mut self) -> Option<Arc<Event>> {
         loop {
-            let limit = if self.is_open {
+            let limit = if self.open_since.is_some() {
                 self.times.idle
             } else {
                 self.times.connect
