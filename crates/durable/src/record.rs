@@ -249,24 +249,22 @@ mod tests {
             records.scan("j/", from, limit, order).unwrap()
         };
         let named = |found: Vec<(String, u32)>| -> String {
-            found
+            let words: Vec<String> = found
                 .into_iter()
-                .map(|(key, n)| format!("{key}={n} "))
-                .collect()
+                .map(|(key, n)| format!("{key}={n}"))
+                .collect();
+            words.join(" ")
         };
-        assert_eq!(named(keys(None, 9, Order::Ascending)), "j/1=0 j/2=1 j/3=2 ");
-        assert_eq!(named(keys(None, 2, Order::Descending)), "j/3=2 j/2=1 ");
-        assert_eq!(
-            named(keys(Some("j/2"), 9, Order::Ascending)),
-            "j/2=1 j/3=2 "
-        );
+        assert_eq!(named(keys(None, 9, Order::Ascending)), "j/1=0 j/2=1 j/3=2");
+        assert_eq!(named(keys(None, 2, Order::Descending)), "j/3=2 j/2=1");
+        assert_eq!(named(keys(Some("j/2"), 9, Order::Ascending)), "j/2=1 j/3=2");
         assert_eq!(
             named(keys(Some("j/2"), 9, Order::Descending)),
-            "j/2=1 j/1=0 "
+            "j/2=1 j/1=0"
         );
         assert_eq!(
             named(keys(Some("z"), 9, Order::Descending)),
-            "j/3=2 j/2=1 j/1=0 "
+            "j/3=2 j/2=1 j/1=0"
         );
         assert_eq!(named(keys(Some("z"), 9, Order::Ascending)), "");
     }

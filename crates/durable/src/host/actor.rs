@@ -74,12 +74,8 @@ impl Strikes {
     pub(super) fn add(&mut self, now: i64, error: &Error) {
         self.count = self.count.saturating_add(1);
         self.reason = error.to_string();
-        if let Some(over) = self.count.checked_sub(meta::COUNTED_FAILURES - 1) {
-            self.until = now.saturating_add(if over == 0 {
-                0
-            } else {
-                meta::own_retry_ms(over)
-            });
+        if let Some(over) = self.count.checked_sub(meta::COUNTED_FAILURES) {
+            self.until = now.saturating_add(meta::own_retry_ms(over.saturating_add(1)));
         }
     }
 

@@ -18,6 +18,13 @@ use crate::timers::Kind;
 use crate::turn::{Start, Write, Written};
 use crate::{Alarm, Error, Object, Turn, record};
 
+/// What a turn did to the alarm, as the alarm clock has to know it.
+enum NewAlarm {
+    Same,
+    At(i64),
+    Gone,
+}
+
 impl<O: Object> ObjectActor<O> {
     /// The message's turn. The object is live.
     pub(super) fn step(&mut self, step: Step<O>, addr: &Addr<Self>) {
@@ -160,9 +167,9 @@ impl<O: Object> ObjectActor<O> {
         self.submit(slot, ops, move |result| {
             if result.is_ok() {
                 match new_alarm {
-                    None => {}
-                    Some(Some(pending)) => core.timers.set(target, pending.fire_at),
-                    Some(None) => core.timers.clear(&target),
+                    NewAlarm::Same => {}
+                    NewAlarm::At(at) => core.timers.set(target, at),
+                    NewAlarm::Gone => core.timers.clear(&target),
                 }
                 if let Some(seq) = last {
                     addr.do_send(Flushed(seq));
@@ -177,7 +184,7 @@ impl<O: Object> ObjectActor<O> {
         &mut self,
         written: &Written<O::Effect>,
         next: &Meta,
-    ) -> Result<(Vec<Op>, Option<Option<Pending>>), Error> {
+    ) -> Result<(Vec<Op>, NewAlarm), Error> {
         let Phase::Live(live) = &self.phase else {
             return Err(Error::OutcomeUnknown);
         };
@@ -197,7 +204,11 @@ impl<O: Object> ObjectActor<O> {
             let old = live.stored.then_some(&live.meta);
             ops.extend(meta::ops(&self.keys, epoch, old, next)?);
         }
-        let new_alarm = (live.meta.alarm != next.alarm).then_some(next.alarm);
+        let new_alarm = match next.alarm {
+            same if same == live.meta.alarm => NewAlarm::Same,
+            Some(pending) => NewAlarm::At(pending.fire_at),
+            None => NewAlarm::Gone,
+        };
         let acked = std::mem::take(&mut self.acked);
         ops.extend(acked.into_iter().map(|seq| Op::Delete {
             key: self.keys.effect(seq),

@@ -92,7 +92,7 @@ impl Work {
         };
         let handle = runtime.handle().clone();
         let system = System::with_tokio_rt(|| runtime);
-        let (arbiters, handles) = match system.block_on(arbiters(core.settings.arbiters)) {
+        let (arbiters, handles) = match arbiters(core.settings.arbiters) {
             Ok(started) => started,
             Err(error) => return drop(ready.send(Err(error))),
         };
@@ -103,7 +103,7 @@ impl Work {
     }
 }
 
-async fn arbiters(count: usize) -> Result<(Vec<Arbiter>, Vec<ArbiterHandle>), Error> {
+fn arbiters(count: usize) -> Result<(Vec<Arbiter>, Vec<ArbiterHandle>), Error> {
     let mut arbiters = Vec::new();
     for _ in 0..count {
         arbiters.push(Arbiter::try_new().map_err(|e| Error::Start {
