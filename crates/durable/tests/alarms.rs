@@ -1,4 +1,6 @@
 //! One alarm per object: never early, at least once, over restarts, repeated after failures.
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

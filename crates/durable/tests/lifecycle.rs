@@ -1,4 +1,6 @@
 //! How instances come and go: one per id, fresh from disk after a failure, gone with the host.
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
@@ -218,7 +220,7 @@ async fn a_namespace_has_one_kind_and_one_set_of_instances() {
     let lab = Arc::new(Lab::default());
     let again = world
         .host
-        .namespace::<Cell>(lab.clone(), Arc::new(NoEffects));
+        .namespace::<Cell>(Arc::clone(&lab), Arc::new(NoEffects));
     soon(world.cell("a").send(Add(1))).await.unwrap();
     assert_eq!(soon(again.stub(&id("a")).send(Add(1))).await, Ok(2));
     assert_eq!(lab.loads.load(Ordering::SeqCst), 0);

@@ -1,4 +1,6 @@
 //! What every storage has to do alike.
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use durable::storage::Op;
 use durable::{MemoryStorage, Order, SledStorage, Storage};
