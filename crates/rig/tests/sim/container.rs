@@ -1,0 +1,569 @@
+//! A model of the container: sessions that follow their plan, and a durable record per dispatch.
+//!
+//! Owns what a rig may rely on: a dispatch number is run at most once, what was never seen is
+//! refused for good before that is said, an end is repeated until it is acknowledged. It is also
+//! the witness for "one live session per bead". Knows no rig state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wellhead_rig::{
+    AgentId, BeadId, Beat, Class, Completion, CredentialSource, DispatchId, DispatchOrder,
+    DoneReport, Effect, Incarnation, Input, Outcome, Preflight, Refused, Reply, Report, RigConfig,
+    Stage, Timestamp, TurnReport, TurnVerdict, Usage, Work,
+};
+
+use super::{
+    plan::{self, Act, Weather},
+    rng::Rng,
+};
+
+/// How often a session beats, in milliseconds.
+const BEAT_MS: i64 = 25_000;
+
+/// What a report is about; its answer comes back under the same key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Boot(u64),
+    Preflight(u64),
+    Started(DispatchId),
+    Beat(DispatchId),
+    Turn(DispatchId, u32),
+    Done(DispatchId),
+    Over(DispatchId),
+    External(DispatchId),
+}
+
+/// Something that the container does later; a life that is over does nothing any more.
+#[derive(Clone, Debug)]
+pub(crate) enum Tick {
+    Act(u64, DispatchId, usize),
+    Beat(u64, DispatchId),
+    Stop(u64, DispatchId),
+    Repeat(Key, u32),
+}
+
+/// What comes out of the container.
+pub(crate) enum Out {
+    Report(Key, Input),
+    Later(i64, Tick),
+}
+
+/// What is kept of a dispatch through every crash.
+struct Record {
+    agent: AgentId,
+    over: Option<Report>,
+    acknowledged: bool,
+}
+
+/// A live session; a crash ends it.
+struct Session {
+    agent: AgentId,
+    acts: Vec<(i64, Act)>,
+    name: String,
+    started: bool,
+    start_heard: bool,
+    beats: bool,
+    moves: bool,
+    output: bool,
+    said_done: bool,
+    work: Work,
+    turn: u32,
+    usage: Usage,
+}
+
+/// Where and when something happens to the container.
+pub(crate) struct Scene<'a> {
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) weather: &'a Weather,
+    pub(crate) wall: Timestamp,
+}
+
+#[derive(Default)]
+pub(crate) struct Container {
+    life: u64,
+    incarnation_no: u64,
+    boot_heard: bool,
+    taken: BTreeSet<u64>,
+    records: BTreeMap<DispatchId, Record>,
+    highest: BTreeMap<BeadId, u64>,
+    sessions: BTreeMap<DispatchId, Session>,
+    branches: BTreeMap<BeadId, u64>,
+    pub(crate) credential: Option<String>,
+    pub(crate) adopted: u64,
+    pub(crate) never_started: u64,
+}
+
+impl Container {
+    /// Takes an effect durably, once, whatever the number of its copies.
+    pub(crate) fn take(
+        &mut self,
+        no: u64,
+        effect: Effect,
+        scene: &mut Scene<'_>,
+    ) -> Result<Vec<Out>, String> {
+        if !self.taken.insert(no) {
+            return Ok(Vec::new());
+        }
+        match effect {
+            Effect::Dispatch(order) => self.dispatch(*order, scene),
+            Effect::StopAgent {
+                dispatch, grace_ms, ..
+            } => Ok(self.stop(&dispatch, grace_ms, scene)),
+            Effect::Preflight { no, config } => Ok(preflight(no, &config, scene)),
+            Effect::BreakerTripped { .. } | Effect::BreakerClosed { .. } => Ok(Vec::new()),
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        order: DispatchOrder,
+        scene: &mut Scene<'_>,
+    ) -> Result<Vec<Out>, String> {
+        let id = order.dispatch.clone();
+        let highest = self.highest.entry(id.bead.clone()).or_default();
+        if id.no <= *highest {
+            return Ok(Vec::new());
+        }
+        *highest = id.no;
+        if let Some(other) = self.sessions.keys().find(|live| live.bead == id.bead) {
+            return Err(format!("I1: {id} begins while {other} is live"));
+        }
+        let mut record = Record {
+            agent: order.agent.clone(),
+            over: None,
+            acknowledged: false,
+        };
+        if scene.rng.chance(scene.weather.refuses) {
+            let until = scene.wall.plus_ms(scene.rng.between(-5_000, 60_000));
+            let text = "full".to_owned();
+            let outcome = Outcome::Refused { text, until };
+            record.over = Some(report(&id, outcome));
+            self.records.insert(id.clone(), record);
+            return Ok(self.report_over(&id, 0));
+        }
+        self.records.insert(id.clone(), record);
+        let session = Session {
+            agent: order.agent,
+            acts: plan::draw(scene.rng, scene.weather),
+            name: order.resume.unwrap_or_else(|| format!("ses-{id}")),
+            started: false,
+            start_heard: false,
+            beats: true,
+            moves: true,
+            output: false,
+            said_done: false,
+            work: Work::None,
+            turn: 0,
+            usage: Usage::default(),
+        };
+        let first = session.acts.first().map(|(after, _)| *after);
+        self.sessions.insert(id.clone(), session);
+        let act = first.map(|after| Out::Later(after, Tick::Act(self.life, id, 0)));
+        Ok(act.into_iter().collect())
+    }
+
+    fn stop(&mut self, id: &DispatchId, grace_ms: i64, scene: &mut Scene<'_>) -> Vec<Out> {
+        let highest = self.highest.entry(id.bead.clone()).or_default();
+        match self.records.get(id) {
+            Some(record) if record.over.is_some() => self.report_over(id, 0),
+            Some(_) => {
+                let after = scene.rng.between(0, grace_ms.max(3_000));
+                vec![Out::Later(after, Tick::Stop(self.life, id.clone()))]
+            }
+            None => {
+                *highest = id.no.max(*highest);
+                self.never_started += 1;
+                let never = Record {
+                    agent: no_one(),
+                    over: Some(report(id, Outcome::NeverStarted)),
+                    acknowledged: false,
+                };
+                self.records.insert(id.clone(), never);
+                self.report_over(id, 0)
+            }
+        }
+    }
+
+    /// The end of a dispatch, now and again until it is acknowledged.
+    fn report_over(&self, id: &DispatchId, tries: u32) -> Vec<Out> {
+        let Some(over) = self.records.get(id).and_then(|r| r.over.clone()) else {
+            return Vec::new();
+        };
+        let key = Key::Over(id.clone());
+        let again = Tick::Repeat(key.clone(), tries + 1);
+        let after = 2_000_i64 << tries.min(7);
+        vec![
+            Out::Report(key, Input::AgentDone(over)),
+            Out::Later(after, again),
+        ]
+    }
+
+    /// Something that was to happen later.
+    pub(crate) fn tick(&mut self, tick: Tick, scene: &mut Scene<'_>) -> Vec<Out> {
+        match tick {
+            Tick::Act(life, id, index) if life == self.life => self.act(&id, index, scene),
+            Tick::Beat(life, id) if life == self.life => self.beat(&id, scene),
+            Tick::Stop(life, id) if life == self.life => {
+                let Some(session) = self.sessions.get(&id) else {
+                    return Vec::new();
+                };
+                if session.said_done && scene.rng.chance(500) {
+                    return self.complete(&id, scene);
+                }
+                self.fail(&id, Class::Interrupted, scene)
+            }
+            Tick::Repeat(key, tries) => self.repeat(&key, tries),
+            Tick::Act(..) | Tick::Beat(..) | Tick::Stop(..) => Vec::new(),
+        }
+    }
+
+    fn repeat(&mut self, key: &Key, tries: u32) -> Vec<Out> {
+        match key {
+            Key::Boot(no) if *no == self.incarnation_no && !self.boot_heard => self.boot(tries),
+            Key::Over(id) if self.records.get(id).is_some_and(|r| !r.acknowledged) => {
+                self.report_over(id, tries)
+            }
+            Key::Turn(id, turn) if self.sessions.get(id).is_some_and(|s| s.turn == *turn) => {
+                self.turn(id, tries)
+            }
+            Key::Done(id) if tries < 4 => self.say_done(id, tries),
+            _ => Vec::new(),
+        }
+    }
+
+    fn act(&mut self, id: &DispatchId, index: usize, scene: &mut Scene<'_>) -> Vec<Out> {
+        let life = self.life;
+        let acts = self.sessions.get(id).map(|s| s.acts.clone());
+        // A word after the end is the agent's own, which its tool still carries.
+        let Some(acts) = acts else {
+            return Vec::new();
+        };
+        let Some((_, act)) = acts.get(index).copied() else {
+            return Vec::new();
+        };
+        let mut out = self.perform(id, act, scene);
+        match acts.get(index + 1) {
+            Some((after, Act::Done)) if act == Act::End => {
+                out.push(Out::Later(*after, Tick::Repeat(Key::Done(id.clone()), 0)));
+            }
+            Some((after, _)) => {
+                out.push(Out::Later(*after, Tick::Act(life, id.clone(), index + 1)));
+            }
+            None => {}
+        }
+        out
+    }
+
+    fn perform(&mut self, id: &DispatchId, act: Act, scene: &mut Scene<'_>) -> Vec<Out> {
+        let commit_no = self.branches.get(&id.bead).copied().unwrap_or(0) + 1;
+        let Some(session) = self.sessions.get_mut(id) else {
+            return Vec::new();
+        };
+        let sha = format!("{}-{commit_no}", id.bead);
+        match act {
+            Act::Start => {
+                session.started = true;
+                return self.beat(id, scene);
+            }
+            Act::Output => session.output = true,
+            Act::Commit => {
+                session.work = Work::Commit { sha };
+                self.branches.insert(id.bead.clone(), commit_no);
+            }
+            Act::Dirty => {
+                session.work = Work::Saved { sha };
+                self.branches.insert(id.bead.clone(), commit_no);
+            }
+            Act::Mute => session.beats = false,
+            Act::Stall => session.moves = false,
+            Act::Turn => {
+                session.turn += 1;
+                return self.turn(id, 0);
+            }
+            Act::Done => {
+                session.said_done = true;
+                return self.say_done(id, 0);
+            }
+            Act::End => return self.complete(id, scene),
+            Act::Fail(class) => return self.fail(id, class, scene),
+            Act::ReportedOver(ok) => return external(id, &session.agent, ok),
+        }
+        Vec::new()
+    }
+
+    /// A beat, with the report of the start in front of it until that is heard.
+    fn beat(&mut self, id: &DispatchId, scene: &mut Scene<'_>) -> Vec<Out> {
+        let incarnation = incarnation(self.incarnation_no);
+        let Some(session) = self.sessions.get_mut(id).filter(|s| s.started && s.beats) else {
+            return Vec::new();
+        };
+        let mut out = vec![Out::Later(BEAT_MS, Tick::Beat(self.life, id.clone()))];
+        // Nothing of a life is said before the rig has heard of that life.
+        if !self.boot_heard && self.incarnation_no > 0 {
+            return out;
+        }
+        if !session.start_heard {
+            let started = Input::AgentStarted {
+                dispatch: id.clone(),
+                incarnation: incarnation.clone(),
+                session: session.name.clone(),
+            };
+            out.push(Out::Report(Key::Started(id.clone()), started));
+        }
+        session.usage.output_tokens += 10;
+        let progress_at = session.moves.then_some(scene.wall);
+        let beat = Beat {
+            dispatch: id.clone(),
+            incarnation,
+            progress_at,
+            in_tool: false,
+            output: session.output,
+            usage: session.usage,
+        };
+        out.push(Out::Report(Key::Beat(id.clone()), Input::Heartbeat(beat)));
+        out
+    }
+
+    fn work_of(&self, id: &DispatchId, fresh: &Work) -> Work {
+        let commit_no = self.branches.get(&id.bead).copied().unwrap_or(0);
+        if fresh.is_fresh() || commit_no == 0 {
+            return fresh.clone();
+        }
+        let sha = format!("{}-{commit_no}", id.bead);
+        Work::Earlier { sha }
+    }
+
+    fn turn(&self, id: &DispatchId, tries: u32) -> Vec<Out> {
+        let Some(session) = self.sessions.get(id) else {
+            return Vec::new();
+        };
+        let report = TurnReport {
+            turn_no: session.turn,
+            work: self.work_of(id, &session.work),
+            output: session.output,
+        };
+        let dispatch = id.clone();
+        let key = Key::Turn(id.clone(), session.turn);
+        let again = Tick::Repeat(key.clone(), tries + 1);
+        vec![
+            Out::Report(key, Input::TurnEnded { dispatch, report }),
+            Out::Later(3_000_i64 << tries.min(6), again),
+        ]
+    }
+
+    fn say_done(&self, id: &DispatchId, tries: u32) -> Vec<Out> {
+        let Some(record) = self.records.get(id) else {
+            return Vec::new();
+        };
+        let report = DoneReport {
+            branch: format!("gt/{}", id.bead),
+            pr_url: None,
+            summary: Some(format!("done by {id}")),
+        };
+        let (agent, dispatch) = (record.agent.clone(), Some(id.clone()));
+        let key = Key::Done(id.clone());
+        let again = Tick::Repeat(key.clone(), tries + 1);
+        let done = Input::Done {
+            agent,
+            dispatch,
+            report,
+        };
+        vec![Out::Report(key, done), Out::Later(2_000, again)]
+    }
+
+    fn complete(&mut self, id: &DispatchId, scene: &mut Scene<'_>) -> Vec<Out> {
+        let Some(session) = self.sessions.get(id) else {
+            return Vec::new();
+        };
+        if !session.output {
+            return self.fail(id, Class::EndedEmpty, scene);
+        }
+        let work = self.work_of(id, &session.work);
+        let text = Some("done".to_owned());
+        self.over(id, Outcome::Completed { work, text })
+    }
+
+    fn fail(&mut self, id: &DispatchId, class: Class, scene: &mut Scene<'_>) -> Vec<Out> {
+        let Some(session) = self.sessions.get(id) else {
+            return Vec::new();
+        };
+        let work = self.work_of(id, &session.work);
+        let stage = if session.started {
+            Stage::Turn
+        } else {
+            Stage::Session
+        };
+        let failure = plan::failure(scene.rng, class, stage);
+        self.over(id, Outcome::Failed { failure, work })
+    }
+
+    /// The session is proven over, and that is written down before it is said.
+    fn over(&mut self, id: &DispatchId, outcome: Outcome) -> Vec<Out> {
+        self.write_over(id, outcome);
+        self.report_over(id, 0)
+    }
+
+    fn write_over(&mut self, id: &DispatchId, outcome: Outcome) {
+        let session = self.sessions.remove(id);
+        if let Some(record) = self.records.get_mut(id) {
+            let session = session.as_ref();
+            record.over = Some(Report {
+                session: session.filter(|s| s.started).map(|s| s.name.clone()),
+                output: session.is_some_and(|s| s.output),
+                usage: session.map(|s| s.usage).unwrap_or_default(),
+                ..report(id, outcome)
+            });
+        }
+    }
+
+    /// The container dies, or (`adopts`) its keeper alone does and finds the sessions alive.
+    pub(crate) fn crash(&mut self, adopts: bool) -> Vec<Out> {
+        self.incarnation_no += 1;
+        self.boot_heard = false;
+        if adopts {
+            self.adopted += u64::from(!self.sessions.is_empty());
+            return self.boot(0);
+        }
+        self.life += 1;
+        let running = self.records.iter().filter(|(_, r)| r.over.is_none());
+        let running: Vec<_> = running.map(|(id, _)| id.clone()).collect();
+        for id in &running {
+            let fresh = self.sessions.get(id).map(|s| s.work.clone());
+            let work = self.work_of(id, &fresh.unwrap_or(Work::None));
+            let failure = wellhead_rig::Failure::new(Class::Lost, Stage::Turn, "container lost");
+            self.write_over(id, Outcome::Failed { failure, work });
+        }
+        let mut out = self.boot(0);
+        for id in &running {
+            out.extend(self.report_over(id, 0));
+        }
+        out
+    }
+
+    fn boot(&self, tries: u32) -> Vec<Out> {
+        let unreported = self.records.iter();
+        let unreported = unreported.filter(|(_, r)| r.over.is_some() && !r.acknowledged);
+        let key = Key::Boot(self.incarnation_no);
+        let again = Tick::Repeat(key.clone(), tries + 1);
+        let started = Input::ContainerStarted {
+            incarnation: incarnation(self.incarnation_no),
+            live: self.sessions.keys().cloned().collect(),
+            unreported: unreported.map(|(id, _)| id.clone()).collect(),
+            credential: self.credential.clone(),
+        };
+        vec![
+            Out::Report(key, started),
+            Out::Later(1_000_i64 << tries.min(6), again),
+        ]
+    }
+
+    /// The rig's answer to a report arrived.
+    pub(crate) fn answered(
+        &mut self,
+        key: &Key,
+        answer: &Result<Reply, Refused>,
+        scene: &mut Scene<'_>,
+    ) -> Vec<Out> {
+        match (key, answer) {
+            (Key::Boot(no), _) if *no == self.incarnation_no => self.boot_heard = true,
+            (Key::Over(id), _) => {
+                if let Some(record) = self.records.get_mut(id) {
+                    record.acknowledged = true;
+                }
+            }
+            (Key::Started(id), Ok(_)) => {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.start_heard = true;
+                }
+            }
+            (Key::Started(id) | Key::Turn(id, _), Err(_)) => {
+                return self.fail(id, Class::Interrupted, scene);
+            }
+            (Key::Turn(id, turn), Ok(Reply::Turn(verdict))) => {
+                return self.heed(id, *turn, verdict, scene);
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn heed(
+        &mut self,
+        id: &DispatchId,
+        turn: u32,
+        verdict: &TurnVerdict,
+        scene: &mut Scene<'_>,
+    ) -> Vec<Out> {
+        let Some(session) = self.sessions.get_mut(id).filter(|s| s.turn == turn) else {
+            return Vec::new();
+        };
+        if matches!(verdict, TurnVerdict::End) {
+            return self.complete(id, scene);
+        }
+        session.turn += 1;
+        let mut out = Vec::new();
+        if scene.rng.chance(400) {
+            out = self.perform(id, Act::Commit, scene);
+        }
+        let key = Key::Turn(id.clone(), turn + 1);
+        out.push(Out::Later(
+            scene.rng.between(500, 30_000),
+            Tick::Repeat(key, 0),
+        ));
+        out
+    }
+
+    /// Sessions that are alive, for the witness.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &DispatchId> {
+        self.sessions.keys()
+    }
+}
+
+fn external(id: &DispatchId, agent: &AgentId, ok: bool) -> Vec<Out> {
+    let completion = if ok {
+        Completion::Completed
+    } else {
+        let reason = Some("said so".to_owned());
+        Completion::Failed { reason }
+    };
+    let (agent, dispatch) = (agent.clone(), Some(id.clone()));
+    let input = Input::Completed {
+        agent,
+        dispatch,
+        completion,
+    };
+    vec![Out::Report(Key::External(id.clone()), input)]
+}
+
+fn preflight(no: u64, config: &RigConfig, scene: &mut Scene<'_>) -> Vec<Out> {
+    let fail = |class| Preflight::Failed(wellhead_rig::Failure::new(class, Stage::Preflight, "x"));
+    let result = if config.credentials == CredentialSource::None {
+        fail(Class::Credentials)
+    } else if scene.rng.chance(scene.weather.preflight_fails) {
+        // Only what a check can see.
+        let classes = Class::ALL.get(..7).unwrap_or(&[]);
+        fail(scene.rng.pick(classes).unwrap_or(Class::Git))
+    } else {
+        Preflight::Passed
+    };
+    let input = Input::PreflightDone { no, result };
+    vec![Out::Report(Key::Preflight(no), input)]
+}
+
+fn report(id: &DispatchId, outcome: Outcome) -> Report {
+    Report {
+        dispatch: id.clone(),
+        outcome,
+        session: None,
+        output: false,
+        usage: Usage::default(),
+    }
+}
+
+fn incarnation(no: u64) -> Incarnation {
+    Incarnation::new(format!("life-{no}")).expect("a valid id")
+}
+
+fn no_one() -> AgentId {
+    AgentId::new("no-one").expect("a valid id")
+}

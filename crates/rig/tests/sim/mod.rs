@@ -1,0 +1,12 @@
+//! The simulated world around one rig: disk, container, network, clock and people.
+//!
+//! Wires the parts; each names in its head what it owns.
+
+pub(crate) mod checks;
+pub(crate) mod container;
+pub(crate) mod disk;
+pub(crate) mod people;
+pub(crate) mod plan;
+pub(crate) mod rng;
+pub(crate) mod stats;
+pub(crate) mod world;

@@ -1,0 +1,158 @@
+//! What people do to a rig, at random: every command of the API, sensible or not.
+//!
+//! Owns the choice of the command. Knows the rig only by what its API shows.
+
+use wellhead_rig::{
+    AgentId, BeadId, BeadType, CredentialSource, DoneReport, Input, NewBead, Policy, Priority,
+    ReviewMode, Rig, RigConfig, Role, Status, TextOnly, TownId,
+};
+
+use super::rng::Rng;
+
+/// More beads than this are not made: the rare things need beads that meet each other.
+const BEADS_MAX: usize = 9;
+
+/// A configuration; `fair` gives one with which everything can work.
+pub(crate) fn config(rng: &mut Rng, fair: bool) -> RigConfig {
+    let credentials = if !fair && rng.chance(150) {
+        CredentialSource::None
+    } else {
+        let id = format!("credential-{}", rng.below(3));
+        let stored = CredentialSource::Stored { id };
+        rng.pick(&[CredentialSource::Environment, stored])
+            .unwrap_or_default()
+    };
+    RigConfig {
+        town_id: TownId::new("town").expect("a valid id"),
+        name: "rig".to_owned(),
+        git_url: "https://git.example/it".to_owned(),
+        default_branch: "main".to_owned(),
+        model: rng.chance(300).then(|| "some/model".to_owned()),
+        review: rng
+            .pick(&[ReviewMode::Off, ReviewMode::Off, ReviewMode::Manual])
+            .unwrap_or_default(),
+        credentials,
+    }
+}
+
+/// A policy with short limits, so that a seed reaches them.
+pub(crate) fn policy(rng: &mut Rng) -> Policy {
+    let text_only = if rng.chance(300) {
+        TextOnly::Fail
+    } else {
+        TextOnly::Close
+    };
+    let number = |low, high, rng: &mut Rng| u32::try_from(rng.between(low, high)).unwrap_or(1);
+    Policy {
+        attempts_max: number(1, 5, rng),
+        prompts_max: number(1, 14, rng),
+        agents_max: number(1, 4, rng),
+        backoff_ms: vec![rng.between(100, 5_000), 10_000, 60_000],
+        start_deadline_ms: rng.between(20_000, 180_000),
+        lease_ms: rng.between(60_000, 120_000),
+        progress_ms: rng.between(90_000, 600_000),
+        total_ms: rng.between(200_000, 1_500_000),
+        end_grace_ms: rng.between(0, 5_000),
+        preflight_ms: rng.between(1_000, 60_000),
+        cooldown_ms: rng.between(1_000, 60_000),
+        cooldown_max_ms: 1_800_000,
+        text_only,
+        ..Policy::default()
+    }
+}
+
+fn new_bead(rng: &mut Rng, assignee: Option<AgentId>) -> NewBead {
+    let kinds = [
+        BeadType::Issue,
+        BeadType::Issue,
+        BeadType::Issue,
+        BeadType::MergeRequest,
+        BeadType::Message,
+    ];
+    let mut new = NewBead {
+        kind: rng.pick(&kinds).unwrap_or(BeadType::Issue),
+        priority: rng
+            .pick(&[Priority::Low, Priority::Medium, Priority::Critical])
+            .unwrap_or_default(),
+        assignee,
+        ..NewBead::issue("work")
+    };
+    if rng.chance(150) {
+        new.metadata.insert("expects".into(), "text".into());
+    }
+    new
+}
+
+/// One command.
+pub(crate) fn command(rng: &mut Rng, rig: &Rig) -> Input {
+    let beads: Vec<BeadId> = rig.beads().map(|bead| bead.id.clone()).collect();
+    let agents: Vec<AgentId> = rig.agents().map(|agent| agent.id.clone()).collect();
+    let work = rig.beads().filter(|bead| bead.is_work()).count();
+    let (Some(bead), Some(agent)) = (rng.pick(&beads), rng.pick(&agents)) else {
+        return Input::Sling(NewBead::issue("first"));
+    };
+    let by = rng.chance(300).then(|| agent.clone());
+    match rng.below(30) {
+        0..=5 if work < BEADS_MAX => Input::Sling(new_work(rng)),
+        6 | 7 if work < BEADS_MAX => {
+            let assignee = rng.chance(300).then_some(agent);
+            Input::CreateBead(new_bead(rng, assignee))
+        }
+        0..=9 => Input::Hook { agent, bead },
+        10 => Input::Unhook { agent },
+        11 | 12 => Input::SetStatus {
+            bead,
+            status: any_status(rng),
+            by,
+        },
+        13 => Input::Close { bead, by },
+        14 => Input::DeleteBead { bead },
+        15 => Input::Cancel { bead },
+        16..=19 => Input::Retry { bead: failed(rng, rig).unwrap_or(bead) },
+        20 => Input::ResetBreaker,
+        21 => Input::SetPolicy(policy(rng)),
+        22 => Input::Configure(config(rng, false)),
+        23 => Input::RegisterAgent {
+            role: Role::Polecat,
+            name: "by hand".to_owned(),
+            identity: format!("polecats/by-hand-{}", rng.below(4)),
+        },
+        24 => Input::Touch { agent },
+        25 => Input::Escalate(NewBead::issue("help")),
+        26 => Input::Done {
+            agent,
+            dispatch: None,
+            report: DoneReport::default(),
+        },
+        27 => Input::Alarm,
+        28 => Input::PreflightDone {
+            no: rig.record().preflight_no.saturating_sub(1),
+            result: wellhead_rig::Preflight::Passed,
+        },
+        _ => Input::Retry { bead },
+    }
+}
+
+fn new_work(rng: &mut Rng) -> NewBead {
+    NewBead {
+        kind: BeadType::Issue,
+        ..new_bead(rng, None)
+    }
+}
+
+fn any_status(rng: &mut Rng) -> Status {
+    let all = [
+        Status::Open,
+        Status::InProgress,
+        Status::InReview,
+        Status::Closed,
+        Status::Failed,
+    ];
+    rng.pick(&all).unwrap_or(Status::Open)
+}
+
+fn failed(rng: &mut Rng, rig: &Rig) -> Option<BeadId> {
+    let failed = rig.beads().filter(|bead| bead.status() == Status::Failed);
+    let failed: Vec<BeadId> = failed.map(|bead| bead.id.clone()).collect();
+    rng.pick(&failed)
+}
