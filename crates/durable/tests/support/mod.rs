@@ -217,9 +217,22 @@ impl Drop for Bomb {
     }
 }
 
-/// Asks for a bomb.
+/// Asks for a bomb, and gets it once the other end of the channel has gone.
 #[derive(Debug)]
-pub struct GetBomb;
+pub struct GetBomb(std::sync::mpsc::Receiver<()>);
+
+impl GetBomb {
+    /// Has the bomb dropped by the thread that answers, since the caller is gone by then.
+    pub fn explode(cell: &durable::Stub<Cell>) {
+        let (caller_is_there, gate) = std::sync::mpsc::channel();
+        drop(cell.send(Self(gate)));
+        drop(caller_is_there);
+    }
+
+    pub fn now() -> Self {
+        Self(std::sync::mpsc::channel().1)
+    }
+}
 
 impl Message for GetBomb {
     type Reply = Bomb;
@@ -324,7 +337,8 @@ impl Handle<PutNonsense> for Cell {
 }
 
 impl Handle<GetBomb> for Cell {
-    fn handle(&mut self, _: &mut Turn<'_, u64>, _: GetBomb) -> Bomb {
+    fn handle(&mut self, _: &mut Turn<'_, u64>, GetBomb(gate): GetBomb) -> Bomb {
+        assert!(gate.recv().is_err(), "nothing is ever sent");
         self.lab.steps.send_modify(|steps| *steps += 1);
         Bomb(true)
     }
