@@ -64,6 +64,12 @@ pub(super) fn cancel(draft: &mut Draft<'_>, id: &BeadId) -> Result<Reply, Refuse
 pub(super) fn retry(draft: &mut Draft<'_>, id: &BeadId) -> Result<Reply, Refused> {
     let now = draft.now();
     let bead = existing(draft, id)?;
+    if !bead.is_work() {
+        // A second open escalation for one cause would come back with it.
+        return Err(Refused::Conflict(format!(
+            "bead {id} is no work; only failed work is retried"
+        )));
+    }
     let Phase::Failed { .. } = bead.phase else {
         let status = bead.status().as_str();
         return Err(Refused::Conflict(format!(
