@@ -190,3 +190,154 @@ fn merge(base: &mut Value, over: &Value) {
         (base, over) => *base = over.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Credentials;
+    use crate::program::Program;
+    use crate::version::Version;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    const TOKEN: &str = "canary-token";
+    const PASSWORD: &str = "canary-password";
+
+    fn settings() -> ServerSettings {
+        let gateway = "https://gw.example/".parse().unwrap();
+        let token = Some(TOKEN.to_owned().into());
+        ServerSettings {
+            program: Program {
+                path: "/kilo".into(),
+                version: Version::new(7, 7, 7),
+            },
+            private_dir: PathBuf::from("/private"),
+            credentials: Credentials::new(gateway, token, Some("org".to_owned())).unwrap(),
+            model: "maker/model".to_owned(),
+            small_model: Some("maker/small".to_owned()),
+            marker: vec![("WELLHEAD_SERVER".to_owned(), "s1".to_owned())],
+            git_identity: ("Agent".to_owned(), "agent@example.org".to_owned()),
+            start_deadline: Duration::from_secs(1),
+            extra_config: json!({ "provider": { "other": { "name": "x" } }, "model": "other/y" }),
+        }
+    }
+
+    fn env_of(host: &[(&str, &str)]) -> BTreeMap<OsString, EnvValue> {
+        let host: HashMap<OsString, OsString> = host
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        child_env(&settings(), &PASSWORD.to_owned().into(), 42, &host)
+    }
+
+    fn get(env: &BTreeMap<OsString, EnvValue>, name: &str) -> Option<String> {
+        env.get(&OsString::from(name))
+            .map(|value| value.expose().into_string().unwrap())
+    }
+
+    #[test]
+    fn nothing_of_the_host_but_the_list_gets_through() {
+        let secrets = [
+            "AWS_SECRET_ACCESS_KEY",
+            "GITHUB_TOKEN",
+            "KILO_API_KEY",
+            "KILOCODE_TOKEN",
+            "KILO_CONFIG",
+            "KILO_AUTH_CONTENT",
+            "OPENAI_API_KEY",
+            "LD_PRELOAD",
+            "NODE_OPTIONS",
+            "BUN_OPTIONS",
+            "path",
+            "GIT_DIR",
+            "GIT_SSH_COMMAND",
+            "SSH_AUTH_SOCK",
+            "LCX",
+            "XLC_ALL",
+            "HOME",
+            "XDG_DATA_HOME",
+            "TMPDIR",
+            "KILO_SERVER_USERNAME",
+            "KILO_CONFIG_CONTENT",
+            "GIT_AUTHOR_NAME",
+            "TERM",
+            "",
+        ];
+        let host: Vec<(&str, &str)> = secrets.iter().map(|name| (*name, "host-secret")).collect();
+        let env = env_of(&host);
+        for (name, value) in &env {
+            assert_ne!(value.expose(), "host-secret", "{}", name.display());
+        }
+    }
+
+    #[test]
+    fn the_listed_ones_do() {
+        let env = env_of(&[
+            ("PATH", "/bin"),
+            ("LC_ALL", "C"),
+            ("https_proxy", "http://u:pw@p:1"),
+        ]);
+        assert_eq!(get(&env, "PATH").as_deref(), Some("/bin"));
+        assert_eq!(get(&env, "LC_ALL").as_deref(), Some("C"));
+        assert_eq!(get(&env, "https_proxy").as_deref(), Some("http://u:pw@p:1"));
+        assert!(!format!("{env:?}").contains("pw"), "a proxy's password");
+    }
+
+    #[test]
+    fn the_secrets_are_in_one_variable_each_and_never_shown() {
+        let env = env_of(&[]);
+        let holding = |secret: &str| -> Vec<String> {
+            let holds = |value: &EnvValue| value.expose().to_string_lossy().contains(secret);
+            let names = env
+                .iter()
+                .filter(|(_, value)| holds(value))
+                .map(|(name, _)| name);
+            names
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect()
+        };
+        assert_eq!(holding(TOKEN), ["KILO_CONFIG_CONTENT"]);
+        assert_eq!(holding(PASSWORD), ["KILO_SERVER_PASSWORD"]);
+        let shown = format!("{env:?} {:?}", settings());
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn the_configuration_is_merged() {
+        let env = env_of(&[]);
+        let config: Value =
+            serde_json::from_str(&get(&env, "KILO_CONFIG_CONTENT").unwrap()).unwrap();
+        assert_eq!(
+            config["provider"]["kilo"]["options"]["kilocodeToken"],
+            TOKEN
+        );
+        assert_eq!(config["provider"]["other"]["name"], "x");
+        assert_eq!(config["model"], "other/y");
+        assert_eq!(config["small_model"], "kilo/maker/small");
+        assert_eq!(config["snapshot"], false);
+        assert_eq!(config["permission"]["*"], "allow");
+        assert_eq!(config["permission"]["question"], "deny");
+    }
+
+    #[test]
+    fn the_contract_is_kept() {
+        let env = env_of(&[]);
+        for (name, value) in [
+            ("KILO_API_URL", "https://gw.example"),
+            ("KILO_PARENT_PID", "42"),
+            ("KILO_ORG_ID", "org"),
+            ("KILO_SESSION_RETRY_LIMIT", "2"),
+            ("KILO_DISABLE_PROJECT_CONFIG", "1"),
+            ("KILO_DISABLE_AUTOUPDATE", "1"),
+            ("KILO_TELEMETRY_LEVEL", "off"),
+            ("HOME", "/private/home"),
+            ("XDG_DATA_HOME", "/private/data"),
+            ("TMPDIR", "/private/tmp"),
+            ("GIT_COMMITTER_EMAIL", "agent@example.org"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("WELLHEAD_SERVER", "s1"),
+        ] {
+            assert_eq!(get(&env, name).as_deref(), Some(value), "{name}");
+        }
+    }
+}

@@ -46,14 +46,15 @@ pub(crate) struct Places<'a> {
 }
 
 impl Places<'_> {
-    pub(crate) fn home(self) -> PathBuf {
-        self.root.join("home")
+    /// Where the server itself stands. Not its home: kilo complains when it is started there.
+    pub(crate) fn stand(self) -> PathBuf {
+        self.root.join("stand")
     }
 
     /// Each variable that names a directory, with that directory.
     pub(crate) fn by_variable(self) -> [(&'static str, PathBuf); 6] {
         [
-            ("HOME", self.home()),
+            ("HOME", self.root.join("home")),
             ("XDG_DATA_HOME", self.root.join("data")),
             ("XDG_CONFIG_HOME", self.root.join("config")),
             ("XDG_CACHE_HOME", self.root.join("cache")),

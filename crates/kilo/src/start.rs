@@ -181,13 +181,13 @@ fn recipe(settings: &ServerSettings, password: &SecretString) -> Recipe {
             .map(Into::into)
             .to_vec(),
         env: child_env(settings, password, std::process::id(), &host_env),
-        dir: settings.places().home(),
+        dir: settings.places().stand(),
     }
 }
 
 async fn prepare(settings: &ServerSettings) -> Result<(), StartError> {
     let places = settings.places();
-    let mut dirs = vec![settings.private_dir.clone()];
+    let mut dirs = vec![settings.private_dir.clone(), places.stand()];
     dirs.extend(places.by_variable().map(|(_, dir)| dir));
     let auth_file = places.auth_file();
     let work = move || {
