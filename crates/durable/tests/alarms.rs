@@ -259,3 +259,40 @@ async fn many_alarms_due_at_once_all_fire() {
             .all(|(alarm, now, _)| alarm.scheduled_at <= *now)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wake_up_from_an_old_entry_runs_nothing() {
+    let world = World::new();
+    world.lab.on_alarm(OnAlarm::SetAgain(START + 50_000));
+    soon(world.cell("a").send(SetAlarm(Some(START + 1_000))))
+        .await
+        .unwrap();
+    world.storage.hold();
+    world.clock.advance(1_000);
+    world.lab.fired(1).await;
+    // The commit is held, so the clock still looks again for the alarm that has just run.
+    world.clock.advance(30_000);
+    nothing_fires(&world, 1).await;
+    world.storage.release();
+    until_next_at(&world, |at| at == Some(START + 50_000)).await;
+    world.clock.advance(19_000);
+    world.lab.fired(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_behind_a_failed_alarm_sees_the_state_from_disk() {
+    let world = World::new();
+    let cell = world.cell("a");
+    soon(cell.send(Add(1))).await.unwrap();
+    world.lab.on_alarm(OnAlarm::Fail);
+    soon(cell.send(SetAlarm(Some(START + 1_000))))
+        .await
+        .unwrap();
+    world.storage.hold();
+    world.clock.advance(1_000);
+    world.lab.fired(1).await;
+    let mut read = Box::pin(cell.send(Read));
+    assert!(pending(&mut read).await);
+    world.storage.release();
+    assert_eq!(soon(read).await, Ok(1));
+}
