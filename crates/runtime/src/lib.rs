@@ -1,1 +1,41 @@
-//! Placeholder head.
+//! Wellhead as a library: towns of coding agents that lose none of their work.
+//!
+//! A host program starts a [`Runtime`] on a data directory and holds [`RigStub`]s. Rigs are durable
+//! objects (`durable`) around a pure core (`rig`); agents live in `kilo serve` children (`kilo`).
+//! This crate owns what lies between: the actors, the messages, worktrees, credentials, and the
+//! order of start and end. It must not know HTTP status codes or HTML.
+//!
+//! ```text
+//! Runtime ─► RigStub ─► RigActor ──outbox──► mail ──► ContainerActor ─► Agent ─► kilo
+//!                          ▲                                │ ledger
+//!                          └──────── RigDesk ◄──── reports ─┘
+//! ```
+
+mod agent;
+mod container;
+mod containers;
+mod data_dir;
+mod directory;
+mod error;
+mod mail;
+pub mod messages;
+mod preflight;
+mod rig_actor;
+mod rig_desk;
+mod rig_stub;
+mod runtime;
+mod settings;
+mod threads;
+mod vault;
+mod workspace;
+
+pub use data_dir::{DataDir, DataDirError};
+pub use directory::{Directory, RigPatch, RigRow, Town};
+pub use error::Error;
+pub use rig_stub::RigStub;
+pub use runtime::{Runtime, StartError};
+pub use settings::Settings;
+pub use vault::Environment;
+
+/// The words of the rules, as hosts need them with the handles.
+pub use rig;

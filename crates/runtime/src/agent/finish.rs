@@ -1,0 +1,96 @@
+//! The end of an agent: the session proven over, its processes ended, its work saved, its place
+//! given back.
+//!
+//! Owns the order of these steps: nobody may start on the worktree again before the report leaves,
+//! and the report does not leave before all of it is done.
+
+use std::time::Duration;
+
+use kilo::SessionEnded;
+use rig::{Failure, Outcome, Report, Work};
+
+use super::{Agent, Gear, How, Leave};
+use crate::workspace::Worktree;
+
+/// A session's tools get this long between TERM and KILL.
+const TOOL_GRACE: Duration = Duration::from_secs(2);
+
+impl Agent {
+    /// Ends what is left of the session and reports.
+    pub(super) async fn finish(&self, mut gear: Gear, leave: Leave) -> Report {
+        let session = gear.session.as_ref().map(|session| session.id().to_owned());
+        self.prove_over(&mut gear).await;
+        // The place on the server is free before the report is out: a waiting bead may take it.
+        gear.session = None;
+        gear.lease = None;
+        let outcome = match leave.how {
+            How::Completed(text) => self.completed(gear.worktree.as_ref(), text).await,
+            How::Failed(failure) => self.failed(gear.worktree.as_ref(), failure).await,
+        };
+        let dispatch = self.dispatch().clone();
+        tracing::info!(%dispatch, rig = %self.rig, outcome = kind(&outcome), "agent is done");
+        Report { dispatch, outcome, session, output: leave.output, usage: leave.usage }
+    }
+
+    /// The session is absent from its server and its processes are gone, or the server is ended.
+    async fn prove_over(&self, gear: &mut Gear) {
+        let Some(session) = &mut gear.session else { return };
+        let swept = match session.end(TOOL_GRACE).await {
+            SessionEnded::Proven(swept) => swept,
+            SessionEnded::StillBusy(swept) => {
+                tracing::warn!(dispatch = %self.dispatch(), "the session does not end; ending kilo");
+                if let Some(lease) = &gear.lease {
+                    lease.end_server().await;
+                }
+                swept
+            }
+        };
+        if !swept.survivors.is_empty() || !swept.foreign.is_empty() {
+            tracing::warn!(survivors = ?swept.survivors, foreign = ?swept.foreign,
+                "processes are left in the worktree");
+        }
+    }
+
+    async fn completed(&self, worktree: Option<&Worktree>, text: Option<String>) -> Outcome {
+        let Some(worktree) = worktree else {
+            return Outcome::Completed { work: Work::None, text };
+        };
+        let message = format!("Save what the agent left: {}", self.order.title);
+        match worktree.settle(Some(&message)).await {
+            Ok(work) => Outcome::Completed { work, text },
+            Err(failure) => Outcome::Failed { failure, work: Work::None },
+        }
+    }
+
+    /// A charged failure saves the tree to a ref and resets it; any other leaves it, to be gone on
+    /// with.
+    async fn failed(&self, worktree: Option<&Worktree>, failure: Failure) -> Outcome {
+        let Some(worktree) = worktree else {
+            return Outcome::Failed { failure, work: Work::None };
+        };
+        if failure.class.is_charged() {
+            let dispatch = self.dispatch();
+            let name = format!("refs/wellhead/saved/{}/{}", dispatch.bead, dispatch.no);
+            if let Err(error) = worktree.save_and_reset(&name).await {
+                tracing::warn!(%dispatch, error = error.text, "the tree was not saved; it is left");
+            }
+        }
+        let work = match worktree.settle(None).await {
+            Ok(work) => work,
+            Err(error) => {
+                tracing::warn!(dispatch = %self.dispatch(), error = error.text, "no look at git");
+                Work::None
+            }
+        };
+        Outcome::Failed { failure, work }
+    }
+}
+
+fn kind(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Completed { .. } => "completed",
+        Outcome::Failed { failure, .. } => failure.class.as_str(),
+        Outcome::Refused { .. } => "refused",
+        Outcome::NeverStarted => "never_started",
+    }
+}

@@ -1,0 +1,141 @@
+//! The start of an agent: worktree → server → session → prompt, under one deadline.
+//!
+//! Owns the phases before the first event. Each puts what it has reached into the gear, so that
+//! whatever fails, the end finds all that has to be given back.
+
+use std::time::Duration;
+
+use kilo::{ClientError, ModelRef, PromptOptions};
+use rig::{Class, Failure, Stage};
+
+use super::{Agent, Gear, outcome, prompt};
+use crate::{
+    container::{Kit, ServerLease},
+    workspace::Prepare,
+};
+
+impl Agent {
+    /// Brings the session up and sends its prompt.
+    pub(super) async fn start(&self, gear: &mut Gear) -> Result<(), Failure> {
+        let deadline = Duration::from_millis(u64::try_from(self.order.start_deadline_ms).unwrap_or(0));
+        let (kit, rig, order) = (&*self.kit, &self.rig, &*self.order);
+        let phases = async {
+            worktree(kit, rig, order, gear).await?;
+            let model = server(kit, order, gear).await?;
+            session(order, gear).await?;
+            self.note_session(gear).await;
+            send_prompt(order, rig, model, gear).await
+        };
+        let result = tokio::time::timeout(deadline, phases).await;
+        result.unwrap_or_else(|_| {
+            let text = format!("the session did not start within {} s", deadline.as_secs());
+            Err(Failure::new(Class::StartTimeout, Stage::Session, text))
+        })
+    }
+
+    async fn note_session(&self, gear: &Gear) {
+        let Some(session) = &gear.session else { return };
+        let note = crate::container::NoteSession {
+            rig: self.rig.clone(),
+            dispatch: self.dispatch().clone(),
+            session: session.id().to_owned(),
+        };
+        if let Err(error) = self.ledger.send(note).await {
+            // Only a restart would need it; then the session is begun afresh.
+            tracing::warn!(%error, "the session's id was not noted");
+        }
+    }
+}
+
+async fn worktree(
+    kit: &Kit,
+    rig: &rig::RigId,
+    order: &rig::DispatchOrder,
+    gear: &mut Gear,
+) -> Result<(), Failure> {
+    let repository = kit.repository(rig, &order.config)?;
+    let request = Prepare {
+        agent_slug: agent_slug(order),
+        branch: order.branch.clone(),
+        base_branch: order.base_branch.clone(),
+        dispatch: order.dispatch.clone(),
+    };
+    match repository.prepare(&request).await {
+        Ok(worktree) => gear.worktree = Some(worktree),
+        Err(failure) => return Err(whose_fault(kit, order, failure).await),
+    }
+    Ok(())
+}
+
+/// While the rig's own check passes, a worktree or branch that fails is this bead's trouble alone
+/// and must not stop the rig.
+async fn whose_fault(kit: &Kit, order: &rig::DispatchOrder, failure: Failure) -> Failure {
+    let is_sound = kit.check_git(&order.config).await.is_ok();
+    let class = if is_sound { Class::AgentFailed } else { failure.class };
+    Failure { class, ..failure }
+}
+
+/// The agent's directory: the middle part of its branch `gt/<agent>/<bead>`.
+fn agent_slug(order: &rig::DispatchOrder) -> String {
+    order.branch.split('/').nth(1).unwrap_or(order.agent.as_str()).to_owned()
+}
+
+async fn server(
+    kit: &Kit,
+    order: &rig::DispatchOrder,
+    gear: &mut Gear,
+) -> Result<String, Failure> {
+    let (spec, model) = kit.server_spec(order).await?;
+    let lease: ServerLease =
+        kit.servers.lease(&spec).await.map_err(|error| outcome::of_start(&error))?;
+    let checked = lease.server().check_model(&model).await;
+    gear.lease = Some(lease);
+    gear.model.clone_from(&model);
+    checked.map_err(|error| {
+        let class = match error.kind() {
+            kilo::ErrorKind::Credentials => Class::Credentials,
+            kilo::ErrorKind::ModelNotFound => Class::ModelNotFound,
+            _ => Class::Crash,
+        };
+        Failure::new(class, Stage::Server, error.to_string())
+    })?;
+    Ok(model)
+}
+
+async fn session(order: &rig::DispatchOrder, gear: &mut Gear) -> Result<(), Failure> {
+    let (Some(lease), Some(worktree)) = (&gear.lease, &gear.worktree) else {
+        return Err(Failure::new(Class::Crash, Stage::Session, "the start lost its own parts"));
+    };
+    let dir = worktree.path();
+    if let Some(id) = &order.resume {
+        let resumed = lease.server().resume_session(id, dir).await.map_err(failed_call)?;
+        gear.session = resumed;
+    }
+    if gear.session.is_none() {
+        let session = lease.server().open_session(dir, &order.title).await.map_err(failed_call)?;
+        gear.session = Some(session);
+    }
+    Ok(())
+}
+
+fn failed_call(error: ClientError) -> Failure {
+    Failure::new(Class::Crash, Stage::Session, error.to_string())
+}
+
+async fn send_prompt(
+    order: &rig::DispatchOrder,
+    rig: &rig::RigId,
+    model: String,
+    gear: &mut Gear,
+) -> Result<(), Failure> {
+    let Some(session) = &mut gear.session else {
+        return Err(Failure::new(Class::Crash, Stage::Prompt, "the start lost its own session"));
+    };
+    let resumed = order.resume.as_deref() == Some(session.id());
+    let text = if resumed { prompt::resume(order) } else { prompt::task(order) };
+    let mut options = PromptOptions::new(ModelRef::kilo(model));
+    options.system = Some(prompt::system(order, rig));
+    session.prompt(&text, &options).await.map_err(|error| {
+        Failure::new(Class::Crash, Stage::Prompt, error.to_string())
+    })
+}

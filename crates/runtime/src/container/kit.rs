@@ -1,0 +1,120 @@
+//! What every agent of a container needs: program, credentials, model, servers, repositories.
+//!
+//! Owns turning a rig's configuration into a server's settings. Shared by all agents; holds no
+//! state of any one of them.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use rig::{Class, DispatchOrder, Failure, RigConfig, RigId, Stage, TownId};
+use sha2::{Digest, Sha256};
+
+use super::servers::{ServerSpec, Servers, private_dir};
+use crate::{
+    data_dir::DataDir,
+    preflight::{self, Checks},
+    settings::Settings,
+    vault::Vault,
+    workspace::{GitUrl, Repositories, Repository},
+};
+
+/// Name and address in the commits of agents. The domain is reserved, so nobody owns it.
+const GIT_IDENTITY: (&str, &str) = ("Wellhead agent", "agents@wellhead.invalid");
+
+/// What the agents of one container share.
+pub(crate) struct Kit {
+    pub(crate) town: TownId,
+    pub(crate) data: Arc<DataDir>,
+    pub(crate) settings: Settings,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) servers: Servers,
+    pub(crate) repositories: Repositories,
+    pub(crate) http: reqwest::Client,
+    pub(crate) program: Arc<preflight::ProgramFinder>,
+}
+
+impl Kit {
+    /// Checks what a dispatch of that rig would need, without a session.
+    pub(crate) async fn check(&self, config: &RigConfig) -> rig::Preflight {
+        preflight::check(&self.checks(), config).await
+    }
+
+    /// Checks the repository alone.
+    pub(crate) async fn check_git(&self, config: &RigConfig) -> Result<(), Failure> {
+        preflight::check_git(config).await
+    }
+
+    fn checks(&self) -> Checks<'_> {
+        Checks {
+            vault: &self.vault,
+            program: &self.program,
+            default_model: self.settings.default_model.as_deref(),
+            http: &self.http,
+        }
+    }
+
+    /// The server that runs that rig's sessions, and the model for them.
+    pub(crate) async fn server_spec(
+        &self,
+        order: &DispatchOrder,
+    ) -> Result<(ServerSpec, String), Failure> {
+        let resolved = self.vault.resolve(&order.config.credentials)?;
+        let program = self.program.find().await?;
+        let model = preflight::resolve_model(&self.checks(), &order.config, &resolved).await?;
+        let gateway = resolved.credentials.gateway_url().to_string();
+        let key = server_key(&[&gateway, &resolved.id, &model]);
+        let settings = kilo::ServerSettings {
+            program,
+            private_dir: private_dir(&self.data.servers(&self.town), &key),
+            credentials: resolved.credentials,
+            model: model.clone(),
+            small_model: Some(model.clone()),
+            marker: self.marker(),
+            git_identity: (GIT_IDENTITY.0.to_owned(), GIT_IDENTITY.1.to_owned()),
+            start_deadline: Duration::from_millis(millis(order.start_deadline_ms)),
+            extra_config: serde_json::Value::Null,
+        };
+        Ok((ServerSpec { key, settings }, model))
+    }
+
+    /// By this every process of ours is known, and no other Wellhead's.
+    pub(crate) fn marker(&self) -> Vec<(String, String)> {
+        marker(&self.data)
+    }
+
+    /// The rig's clone.
+    pub(crate) fn repository(
+        &self,
+        rig: &RigId,
+        config: &RigConfig,
+    ) -> Result<Arc<Repository>, Failure> {
+        let url = GitUrl::parse(&config.git_url).map_err(|error| {
+            Failure::new(Class::Git, Stage::Worktree, error.to_string())
+        })?;
+        let dir: PathBuf = self.data.rig(&self.town, rig);
+        Ok(self.repositories.get(dir, url, config.default_branch.clone()))
+    }
+}
+
+/// The marker of a data directory's processes.
+pub(crate) fn marker(data: &DataDir) -> Vec<(String, String)> {
+    vec![("WELLHEAD_INSTANCE".to_owned(), data.instance().to_owned())]
+}
+
+pub(crate) fn millis(ms: i64) -> u64 {
+    u64::try_from(ms).unwrap_or(0)
+}
+
+fn server_key(parts: &[&str]) -> String {
+    use std::fmt::Write as _;
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let mut key = String::new();
+    for byte in hash.finalize().iter().take(8) {
+        // Writing to a String never fails.
+        let _ = write!(key, "{byte:02x}");
+    }
+    key
+}

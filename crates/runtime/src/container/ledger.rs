@@ -1,0 +1,257 @@
+//! What a container remembers of its dispatches: a durable object, one per town.
+//!
+//! Owns the fence on the container's side: a number not above the highest one seen of a bead is
+//! never run again. Every dispatch taken ends in a report, and the report is repeated until the
+//! rig has taken it. Knows no process and no session; the actor runs what the ledger allows.
+
+use std::collections::BTreeMap;
+
+use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Turn};
+use rig::{Class, DispatchId, Failure, Outcome, Report, RigId, Stage, Usage, Work};
+use serde::{Deserialize, Serialize};
+
+use crate::rig_actor::all;
+
+const ENTRY_PREFIX: &str = "dispatch/";
+
+/// The newest dispatch seen of one bead.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Entry {
+    rig: RigId,
+    dispatch: DispatchId,
+    state: State,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+enum State {
+    /// An agent task runs it, or did when the process died.
+    Taken { session: Option<String> },
+    /// It is over; the report is repeated until `told`.
+    Over { report: Box<Report>, told: bool },
+}
+
+/// A report on its way to a rig.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LedgerEffect {
+    pub(crate) rig: RigId,
+    pub(crate) report: Report,
+}
+
+/// The ledger as a durable object.
+pub(crate) struct Ledger {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// A dispatch arrived: may it be run?
+pub(crate) struct Take {
+    pub(crate) rig: RigId,
+    pub(crate) dispatch: DispatchId,
+}
+
+/// The session of a dispatch is known.
+pub(crate) struct NoteSession {
+    pub(crate) rig: RigId,
+    pub(crate) dispatch: DispatchId,
+    pub(crate) session: String,
+}
+
+/// A dispatch is over.
+pub(crate) struct Finish {
+    pub(crate) rig: RigId,
+    pub(crate) report: Report,
+}
+
+/// The rig wants a dispatch to be over.
+pub(crate) struct AskStop {
+    pub(crate) rig: RigId,
+    pub(crate) dispatch: DispatchId,
+}
+
+/// The rig has taken the report of a dispatch.
+pub(crate) struct Told {
+    pub(crate) rig: RigId,
+    pub(crate) dispatch: DispatchId,
+}
+
+/// A new life begins: whatever was taken and is not over is lost.
+pub(crate) struct Boot;
+
+/// Whether a dispatch may be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Run it; it is recorded.
+    Fresh,
+    /// It runs, or is over and will be reported: nothing to do.
+    Known,
+}
+
+/// What asking for a stop found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopping {
+    /// It is taken: end it.
+    Runs,
+    /// It is over, or refused for good just now; the report is on its way.
+    Over,
+}
+
+impl Message for Take {
+    type Reply = Taken;
+}
+impl Message for NoteSession {
+    type Reply = ();
+}
+impl Message for Finish {
+    type Reply = ();
+}
+impl Message for AskStop {
+    type Reply = Stopping;
+}
+impl Message for Told {
+    type Reply = ();
+}
+impl Message for Boot {
+    /// What is over and not yet taken by its rig.
+    type Reply = Vec<(RigId, DispatchId)>;
+}
+
+fn key(rig: &RigId, dispatch: &DispatchId) -> String {
+    format!("{ENTRY_PREFIX}{rig}/{}", dispatch.bead)
+}
+
+impl Ledger {
+    fn put(&mut self, turn: &mut Turn<'_, LedgerEffect>, entry: Entry) {
+        let key = key(&entry.rig, &entry.dispatch);
+        turn.put(&key, &entry);
+        self.entries.insert(key, entry);
+    }
+
+    fn end(&mut self, turn: &mut Turn<'_, LedgerEffect>, rig: RigId, report: Report) {
+        let dispatch = report.dispatch.clone();
+        turn.send(LedgerEffect { rig: rig.clone(), report: report.clone() });
+        let state = State::Over { report: Box::new(report), told: false };
+        self.put(turn, Entry { rig, dispatch, state });
+    }
+
+    fn entry(&self, rig: &RigId, dispatch: &DispatchId) -> Option<&Entry> {
+        self.entries.get(&key(rig, dispatch))
+    }
+}
+
+impl Object for Ledger {
+    const NAMESPACE: &'static str = "container";
+    type Env = ();
+    type Effect = LedgerEffect;
+
+    fn load(_id: &ObjectId, records: &Records<'_>, _env: &()) -> Result<Self, durable::Error> {
+        let entries: Vec<Entry> = all(records, ENTRY_PREFIX)?;
+        let entries = entries.into_iter().map(|e| (key(&e.rig, &e.dispatch), e)).collect();
+        Ok(Self { entries })
+    }
+
+    fn alarm(
+        &mut self,
+        _turn: &mut Turn<'_, LedgerEffect>,
+        _alarm: durable::Alarm,
+    ) -> Result<(), AlarmFailed> {
+        // The ledger sets none: its outbox is repeated by the host.
+        Ok(())
+    }
+}
+
+impl Handle<Take> for Ledger {
+    fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, take: Take) -> Taken {
+        if self.entry(&take.rig, &take.dispatch).is_some_and(|e| e.dispatch.no >= take.dispatch.no) {
+            return Taken::Known;
+        }
+        let Take { rig, dispatch } = take;
+        self.put(turn, Entry { rig, dispatch, state: State::Taken { session: None } });
+        Taken::Fresh
+    }
+}
+
+impl Handle<NoteSession> for Ledger {
+    fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, note: NoteSession) {
+        let NoteSession { rig, dispatch, session } = note;
+        let runs = self
+            .entry(&rig, &dispatch)
+            .is_some_and(|e| e.dispatch == dispatch && matches!(e.state, State::Taken { .. }));
+        if runs {
+            self.put(turn, Entry { rig, dispatch, state: State::Taken { session: Some(session) } });
+        }
+    }
+}
+
+impl Handle<Finish> for Ledger {
+    fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, finish: Finish) {
+        let Finish { rig, report } = finish;
+        let runs = self.entry(&rig, &report.dispatch).is_some_and(|e| {
+            e.dispatch == report.dispatch && matches!(e.state, State::Taken { .. })
+        });
+        if runs {
+            self.end(turn, rig, report);
+        }
+    }
+}
+
+impl Handle<AskStop> for Ledger {
+    fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, ask: AskStop) -> Stopping {
+        let AskStop { rig, dispatch } = ask;
+        match self.entry(&rig, &dispatch).cloned() {
+            Some(entry) if entry.dispatch == dispatch => match entry.state {
+                State::Taken { .. } => Stopping::Runs,
+                State::Over { report, told: true } => {
+                    // It asks although it was told: tell it once more.
+                    self.end(turn, rig, *report);
+                    Stopping::Over
+                }
+                State::Over { told: false, .. } => Stopping::Over,
+            },
+            // A later dispatch was seen: this one is over by its own report.
+            Some(entry) if entry.dispatch.no > dispatch.no => Stopping::Over,
+            // Never seen: refused for good, durably, before the answer.
+            _ => {
+                self.end(turn, rig, over(dispatch, None, Outcome::NeverStarted));
+                Stopping::Over
+            }
+        }
+    }
+}
+
+impl Handle<Told> for Ledger {
+    fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, Told { rig, dispatch }: Told) {
+        let Some(mut entry) = self.entry(&rig, &dispatch).cloned() else { return };
+        if let State::Over { told, .. } = &mut entry.state
+            && entry.dispatch == dispatch
+            && !*told
+        {
+            *told = true;
+            self.put(turn, entry);
+        }
+    }
+}
+
+impl Handle<Boot> for Ledger {
+    fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, _boot: Boot) -> Vec<(RigId, DispatchId)> {
+        let taken: Vec<Entry> = self
+            .entries
+            .values()
+            .filter(|entry| matches!(entry.state, State::Taken { .. }))
+            .cloned()
+            .collect();
+        for Entry { rig, dispatch, state } in taken {
+            let State::Taken { session } = state else { continue };
+            let text = "wellhead ended while this session ran";
+            let failure = Failure::new(Class::Lost, Stage::Session, text);
+            let outcome = Outcome::Failed { failure, work: Work::None };
+            self.end(turn, rig, over(dispatch, session, outcome));
+        }
+        let untold = |entry: &&Entry| matches!(entry.state, State::Over { told: false, .. });
+        let entries = self.entries.values().filter(untold);
+        entries.map(|entry| (entry.rig.clone(), entry.dispatch.clone())).collect()
+    }
+}
+
+fn over(dispatch: DispatchId, session: Option<String>, outcome: Outcome) -> Report {
+    Report { dispatch, outcome, session, output: false, usage: Usage::default() }
+}

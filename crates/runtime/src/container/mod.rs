@@ -1,0 +1,15 @@
+//! A town's container: takes dispatches, runs agents in `kilo serve` children, reports outcomes.
+//!
+//! Owns wiring only. `actor` takes the messages, `ledger` remembers dispatches durably, `servers`
+//! keeps the child processes, `kit` is what every agent needs. Must not know rigs: it reports to a
+//! port.
+
+mod actor;
+mod kit;
+mod ledger;
+mod servers;
+
+pub(crate) use actor::{AgentView, ContainerActor, Crew, StopAll};
+pub(crate) use kit::{Kit, marker};
+pub(crate) use ledger::{Boot, Finish, Ledger, LedgerEffect, NoteSession, Told};
+pub(crate) use servers::{ServerLease, Servers};

@@ -1,0 +1,179 @@
+//! The containers of all towns: each starts with the first message for it, or with the runtime if
+//! it has anything to report.
+//!
+//! Owns the order of a container's start: leftovers are settled in the ledger and every rig of the
+//! town is told about the new life before the first dispatch is taken.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use actix::{Actor, Addr, ArbiterHandle};
+use durable::{Namespace, ObjectId};
+use rig::{DispatchId, Incarnation, RigId, TownId};
+use tokio::sync::OnceCell;
+
+use crate::{
+    Error,
+    container::{Boot, ContainerActor, Crew, Kit, Ledger, Servers, StopAll},
+    data_dir::DataDir,
+    directory::Directory,
+    messages::{ContainerPort, ContainerStarted, RigPort},
+    preflight::ProgramFinder,
+    settings::Settings,
+    vault::Vault,
+    workspace::Repositories,
+};
+
+/// What containers are made of.
+pub(crate) struct Parts {
+    pub(crate) arbiter: ArbiterHandle,
+    pub(crate) ledgers: Namespace<Ledger>,
+    pub(crate) rigs: RigPort,
+    pub(crate) directory: Directory,
+    pub(crate) data: Arc<DataDir>,
+    pub(crate) settings: Settings,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) http: reqwest::Client,
+    pub(crate) program: Arc<ProgramFinder>,
+}
+
+/// All containers of the runtime.
+#[derive(Clone)]
+pub(crate) struct Containers {
+    parts: Arc<Parts>,
+    started: Arc<Mutex<HashMap<TownId, Arc<OnceCell<Container>>>>>,
+}
+
+#[derive(Clone)]
+struct Container {
+    addr: Addr<ContainerActor>,
+    kit: Arc<Kit>,
+}
+
+impl Containers {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts), started: Arc::default() }
+    }
+
+    /// The port to a town's container, which is started if it does not run.
+    pub(crate) async fn port(&self, town: &TownId) -> Result<ContainerPort, Error> {
+        let addr = self.get(town).await?.addr;
+        Ok(ContainerPort {
+            dispatch: addr.clone().recipient(),
+            stop: addr.clone().recipient(),
+            check: addr.clone().recipient(),
+            tripped: addr.clone().recipient(),
+            closed: addr.recipient(),
+        })
+    }
+
+    async fn get(&self, town: &TownId) -> Result<Container, Error> {
+        let cell = {
+            let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(started.entry(town.clone()).or_default())
+        };
+        cell.get_or_try_init(|| Box::pin(self.start(town))).await.cloned()
+    }
+
+    async fn start(&self, town: &TownId) -> Result<Container, Error> {
+        let parts = &self.parts;
+        let name = uuid::Uuid::new_v4().to_string();
+        let incarnation = Incarnation::new(name)
+            .map_err(|error| Error::Invalid { field: "incarnation", reason: error.to_string() })?;
+        let ledger = parts.ledgers.stub(&ObjectId::from_name(town.as_str())?);
+        let unreported = ledger.send(Boot).await?;
+        self.tell_rigs(town, &incarnation, &unreported).await?;
+        let kit = Arc::new(Kit {
+            town: town.clone(),
+            data: Arc::clone(&parts.data),
+            settings: parts.settings.clone(),
+            vault: Arc::clone(&parts.vault),
+            servers: Servers::default(),
+            repositories: Repositories::default(),
+            http: parts.http.clone(),
+            program: Arc::clone(&parts.program),
+        });
+        let actor = ContainerActor::new(
+            Arc::clone(&kit),
+            ledger,
+            parts.rigs.clone(),
+            incarnation.clone(),
+        );
+        let addr = ContainerActor::start_in_arbiter(&parts.arbiter, move |_| actor);
+        tracing::info!(%town, %incarnation, "container started");
+        Ok(Container { addr, kit })
+    }
+
+    /// Tells every rig of the town about the new life: nothing is live yet.
+    async fn tell_rigs(
+        &self,
+        town: &TownId,
+        incarnation: &Incarnation,
+        unreported: &[(RigId, DispatchId)],
+    ) -> Result<(), Error> {
+        let rows = self.parts.directory.all_rigs().await?;
+        let own = rows.into_iter().filter(|row| row.config.town_id == *town).map(|row| row.id);
+        let mut rigs: Vec<RigId> = own.chain(unreported.iter().map(|(rig, _)| rig.clone())).collect();
+        rigs.sort();
+        rigs.dedup();
+        for rig in rigs {
+            let unreported = unreported.iter().filter(|(of, _)| *of == rig);
+            let message = ContainerStarted {
+                rig: rig.clone(),
+                incarnation: incarnation.clone(),
+                live: Vec::new(),
+                unreported: unreported.map(|(_, dispatch)| dispatch.clone()).collect(),
+                credential: self.parts.vault.environment_id(),
+            };
+            if let Ok(Err(error)) = self.parts.rigs.container.send(message).await {
+                tracing::warn!(%rig, %error, "a rig could not be told about its container");
+            }
+        }
+        Ok(())
+    }
+
+    /// Orders every agent to stop and waits until none is on board; then ends all servers.
+    pub(crate) async fn stop(&self, reason: &str) {
+        let containers: Vec<Container> = {
+            let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+            started.values().filter_map(|cell| cell.get().cloned()).collect()
+        };
+        let stops = containers.into_iter().map(|container| async move {
+            let all = StopAll { reason: reason.to_owned() };
+            // A dead actor has nobody on board.
+            let _ = container.addr.send(all).await;
+            while container.addr.send(Crew).await.is_ok_and(|crew| !crew.is_empty()) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            container.kit.servers.end_all().await;
+        });
+        futures_util::future::join_all(stops).await;
+    }
+
+    /// Ends all servers without waiting for anybody.
+    pub(crate) async fn end_servers(&self) {
+        let kits: Vec<Arc<Kit>> = {
+            let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+            let running = started.values().filter_map(|cell| cell.get());
+            running.map(|container| Arc::clone(&container.kit)).collect()
+        };
+        let ends = kits.iter().map(|kit| kit.servers.end_all());
+        futures_util::future::join_all(ends).await;
+    }
+
+    /// Pids of all `kilo serve` children.
+    pub(crate) async fn server_pids(&self) -> Vec<u32> {
+        let kits: Vec<Arc<Kit>> = {
+            let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+            let running = started.values().filter_map(|cell| cell.get());
+            running.map(|container| Arc::clone(&container.kit)).collect()
+        };
+        let mut pids = Vec::new();
+        for kit in kits {
+            pids.extend(kit.servers.pids().await);
+        }
+        pids
+    }
+}

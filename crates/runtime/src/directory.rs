@@ -1,0 +1,319 @@
+//! Who owns which town and which rig: one durable object for the whole data directory.
+//!
+//! Owns the rows. A rig's own object gets its configuration from here, through the outbox, so that
+//! the two can not drift apart. Knows no bead and no agent.
+
+use std::collections::BTreeMap;
+
+use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Stub, Turn};
+use rig::{CredentialSource, Input, ReviewMode, RigConfig, RigId, Timestamp, TownId};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, rig_actor::all, rig_stub::RigStub};
+
+const TOWN_PREFIX: &str = "town/";
+const RIG_PREFIX: &str = "rig/";
+
+/// A town: rigs that share a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Town {
+    /// Its id.
+    pub id: TownId,
+    /// A name for people.
+    pub name: String,
+    /// Whose it is.
+    pub owner_user_id: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A rig's row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RigRow {
+    /// Its id.
+    pub id: RigId,
+    /// Whose it is.
+    pub owner_user_id: String,
+    /// Its configuration.
+    pub config: RigConfig,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// What may be changed of a rig; `None` leaves it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RigPatch {
+    /// A name for people.
+    pub name: Option<String>,
+    /// The branch that work starts from.
+    pub default_branch: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// Whether work is reviewed.
+    pub review: Option<ReviewMode>,
+    /// Where credentials come from.
+    pub credentials: Option<CredentialSource>,
+}
+
+/// A rig's row has changed: its newest configuration has to reach the rig. Names the rig alone, so
+/// that a repetition can never bring back an older configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Configured {
+    pub(crate) rig: RigId,
+}
+
+/// The durable object.
+pub(crate) struct DirectoryActor {
+    towns: BTreeMap<TownId, Town>,
+    rigs: BTreeMap<RigId, RigRow>,
+}
+
+struct AddTown {
+    owner: String,
+    name: String,
+}
+
+struct AddRig {
+    owner: String,
+    config: RigConfig,
+}
+
+struct ChangeRig {
+    owner: String,
+    rig: RigId,
+    patch: RigPatch,
+}
+
+type Read<R> = Box<dyn FnOnce(&DirectoryActor) -> R + Send>;
+struct Look<R>(Read<R>);
+
+impl Message for AddTown {
+    type Reply = Result<Town, Error>;
+}
+impl Message for AddRig {
+    type Reply = Result<RigRow, Error>;
+}
+impl Message for ChangeRig {
+    type Reply = Result<RigRow, Error>;
+}
+impl<R: Send + 'static> Message for Look<R> {
+    type Reply = R;
+}
+
+impl Object for DirectoryActor {
+    const NAMESPACE: &'static str = "directory";
+    type Env = ();
+    type Effect = Configured;
+
+    fn load(_id: &ObjectId, records: &Records<'_>, _env: &()) -> Result<Self, durable::Error> {
+        let towns: Vec<Town> = all(records, TOWN_PREFIX)?;
+        let rigs: Vec<RigRow> = all(records, RIG_PREFIX)?;
+        Ok(Self {
+            towns: towns.into_iter().map(|town| (town.id.clone(), town)).collect(),
+            rigs: rigs.into_iter().map(|row| (row.id.clone(), row)).collect(),
+        })
+    }
+
+    fn alarm(
+        &mut self,
+        _turn: &mut Turn<'_, Configured>,
+        _alarm: durable::Alarm,
+    ) -> Result<(), AlarmFailed> {
+        Ok(())
+    }
+}
+
+/// An id made of the turn's own randomness.
+fn fresh_id(turn: &Turn<'_, Configured>) -> String {
+    uuid::Builder::from_random_bytes(turn.nonce().to_be_bytes()).into_uuid().to_string()
+}
+
+impl Handle<AddTown> for DirectoryActor {
+    fn handle(&mut self, turn: &mut Turn<'_, Configured>, add: AddTown) -> Result<Town, Error> {
+        let now = Timestamp(turn.now());
+        let id = TownId::new(fresh_id(turn)).map_err(|error| invalid("town_id", &error))?;
+        let AddTown { owner, name } = add;
+        let town = Town {
+            id: id.clone(),
+            name,
+            owner_user_id: owner,
+            created_at: now,
+            updated_at: now,
+        };
+        turn.put(&format!("{TOWN_PREFIX}{id}"), &town);
+        self.towns.insert(id, town.clone());
+        Ok(town)
+    }
+}
+
+impl DirectoryActor {
+    fn put_rig(&mut self, turn: &mut Turn<'_, Configured>, row: &RigRow) {
+        turn.put(&format!("{RIG_PREFIX}{}", row.id), row);
+        turn.send(Configured { rig: row.id.clone() });
+        self.rigs.insert(row.id.clone(), row.clone());
+    }
+}
+
+impl Handle<AddRig> for DirectoryActor {
+    fn handle(&mut self, turn: &mut Turn<'_, Configured>, add: AddRig) -> Result<RigRow, Error> {
+        let now = Timestamp(turn.now());
+        let AddRig { owner, config } = add;
+        let town = self.towns.get(&config.town_id).filter(|town| town.owner_user_id == owner);
+        if town.is_none() {
+            return Err(Error::NotFound(format!("no town {}", config.town_id)));
+        }
+        let id = RigId::new(fresh_id(turn)).map_err(|error| invalid("rig_id", &error))?;
+        let row = RigRow { id, owner_user_id: owner, config, created_at: now, updated_at: now };
+        self.put_rig(turn, &row);
+        Ok(row)
+    }
+}
+
+impl Handle<ChangeRig> for DirectoryActor {
+    fn handle(&mut self, turn: &mut Turn<'_, Configured>, change: ChangeRig) -> Result<RigRow, Error> {
+        let ChangeRig { owner, rig, patch } = change;
+        let row = self.rigs.get(&rig).filter(|row| row.owner_user_id == owner);
+        let mut row = row.cloned().ok_or_else(|| Error::NotFound(format!("no rig {rig}")))?;
+        let config = &mut row.config;
+        config.name = patch.name.unwrap_or_else(|| config.name.clone());
+        config.default_branch =
+            patch.default_branch.unwrap_or_else(|| config.default_branch.clone());
+        config.model = patch.model.or_else(|| config.model.clone());
+        config.review = patch.review.unwrap_or(config.review);
+        config.credentials = patch.credentials.unwrap_or_else(|| config.credentials.clone());
+        row.updated_at = row.updated_at.max(Timestamp(turn.now()));
+        self.put_rig(turn, &row);
+        Ok(row)
+    }
+}
+
+impl<R: Send + 'static> Handle<Look<R>> for DirectoryActor {
+    fn handle(&mut self, _turn: &mut Turn<'_, Configured>, Look(look): Look<R>) -> R {
+        look(self)
+    }
+}
+
+fn invalid(field: &'static str, error: &rig::IdError) -> Error {
+    Error::Invalid { field, reason: error.to_string() }
+}
+
+/// The handle of the directory.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    stub: Stub<DirectoryActor>,
+    rigs: durable::Namespace<crate::rig_actor::RigActor>,
+}
+
+impl Directory {
+    pub(crate) fn new(
+        stub: Stub<DirectoryActor>,
+        rigs: durable::Namespace<crate::rig_actor::RigActor>,
+    ) -> Self {
+        Self { stub, rigs }
+    }
+
+    /// Makes a town.
+    pub async fn create_town(&self, owner: &str, name: &str) -> Result<Town, Error> {
+        let (owner, name) = (owner.to_owned(), name.to_owned());
+        self.stub.send(AddTown { owner, name }).await?
+    }
+
+    /// The towns of a user, oldest first.
+    pub async fn towns(&self, owner: &str) -> Result<Vec<Town>, Error> {
+        let owner = owner.to_owned();
+        let mut towns = self
+            .look(move |all| {
+                let own = all.towns.values().filter(|town| town.owner_user_id == owner);
+                own.cloned().collect::<Vec<_>>()
+            })
+            .await?;
+        towns.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(towns)
+    }
+
+    /// A town of a user.
+    pub async fn town(&self, owner: &str, id: &TownId) -> Result<Option<Town>, Error> {
+        let (owner, id) = (owner.to_owned(), id.clone());
+        self.look(move |all| {
+            all.towns.get(&id).filter(|town| town.owner_user_id == owner).cloned()
+        })
+        .await
+    }
+
+    /// Makes a rig and configures it; its work is dispatched from then on.
+    pub async fn create_rig(&self, owner: &str, config: RigConfig) -> Result<RigRow, Error> {
+        let add = AddRig { owner: owner.to_owned(), config };
+        let row = self.stub.send(add).await??;
+        self.configure(&row).await?;
+        Ok(row)
+    }
+
+    /// Changes a rig and configures it anew.
+    pub async fn update_rig(
+        &self,
+        owner: &str,
+        rig: &RigId,
+        patch: RigPatch,
+    ) -> Result<RigRow, Error> {
+        let change = ChangeRig { owner: owner.to_owned(), rig: rig.clone(), patch };
+        let row = self.stub.send(change).await??;
+        self.configure(&row).await?;
+        Ok(row)
+    }
+
+    /// A rig of a user.
+    pub async fn rig(&self, owner: &str, id: &RigId) -> Result<Option<RigRow>, Error> {
+        let (owner, id) = (owner.to_owned(), id.clone());
+        self.look(move |all| {
+            all.rigs.get(&id).filter(|row| row.owner_user_id == owner).cloned()
+        })
+        .await
+    }
+
+    /// The rigs of a user's town, oldest first.
+    pub async fn rigs(&self, owner: &str, town: &TownId) -> Result<Vec<RigRow>, Error> {
+        let (owner, town) = (owner.to_owned(), town.clone());
+        let mut rows = self.all_rigs().await?;
+        rows.retain(|row| row.owner_user_id == owner && row.config.town_id == town);
+        Ok(rows)
+    }
+
+    /// All rigs, oldest first.
+    pub async fn all_rigs(&self) -> Result<Vec<RigRow>, Error> {
+        let mut rows = self.look(|all| all.rigs.values().cloned().collect::<Vec<_>>()).await?;
+        rows.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(rows)
+    }
+
+    /// All towns.
+    pub async fn all_towns(&self) -> Result<Vec<Town>, Error> {
+        self.look(|all| all.towns.values().cloned().collect()).await
+    }
+
+    /// Brings a rig its newest configuration.
+    pub(crate) async fn bring(&self, rig: &RigId) -> Result<(), Error> {
+        let id = rig.clone();
+        match self.look(move |all| all.rigs.get(&id).cloned()).await? {
+            Some(row) => self.configure(&row).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Configures the rig before the answer; the outbox does the same if this is cut short.
+    async fn configure(&self, row: &RigRow) -> Result<(), Error> {
+        let id = ObjectId::from_name(row.id.as_str())?;
+        let rig = RigStub::new(self.rigs.stub(&id));
+        rig.tell(Input::Configure(row.config.clone())).await.map(drop)
+    }
+
+    async fn look<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&DirectoryActor) -> R + Send + 'static,
+    ) -> Result<R, Error> {
+        Ok(self.stub.send(Look(Box::new(look))).await?)
+    }
+}

@@ -1,0 +1,220 @@
+//! The whole protocol between rigs and containers, on one page.
+//!
+//! Owns the messages: who sends each, who handles it, and what it promises. Rig and container know
+//! this page and not each other; a [`actix::Recipient`] is the port between them.
+//!
+//! | message | from → to | promise |
+//! |---|---|---|
+//! | [`Dispatch`] | rig → container | taken durably; a number not above the highest seen is answered from the record; an [`AgentDone`] follows, always |
+//! | [`StopAgent`] | rig → container | the dispatch will be over, proven, and reported; one never seen is refused for good |
+//! | [`CheckRig`] | rig → container | a [`RigChecked`] follows, or the rig's deadline passes |
+//! | [`BreakerTripped`], [`BreakerClosed`] | rig → container | noted and shown; nothing is stopped by it |
+//! | [`AgentStarted`] | container → rig | the session's prompt was accepted and its turn has begun |
+//! | [`Heartbeat`] | container → rig | the session lives; progress is told apart from life |
+//! | [`TurnEnded`] | container → rig | answered with what to do: end, or prompt once more |
+//! | [`AgentDone`] | container → rig | the session is proven over and its work saved; repeated until answered |
+//! | [`ContainerStarted`] | container → rig | sent at each start, before anything may be declared lost |
+//! | [`RigChecked`] | container → rig | the answer to [`CheckRig`] |
+//! | [`Alarm`] | clock → rig | at least once, never early |
+//!
+//! A report of a dispatch that is not current is answered [`Unheard::Stale`]: stop that session.
+
+use actix::prelude::*;
+use rig::{
+    Beat, DispatchId, DispatchOrder, Failure, Incarnation, Preflight, Report, RigConfig, RigId,
+    Timestamp, TurnReport, TurnVerdict,
+};
+
+pub use durable::Alarm;
+
+/// Why a container did not take a message; it is sent again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the container did not take it: {0}")]
+pub struct NotTaken(pub String);
+
+/// Why a report was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
+    /// The dispatch is not current: nothing has changed; the session has to end.
+    #[error("the dispatch is not current")]
+    Stale,
+    /// The rig could not be asked, or could not store it; ask again.
+    #[error("the rig can not take it now: {0}")]
+    Later(String),
+}
+
+/// Run an agent.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), NotTaken>")]
+pub struct Dispatch {
+    /// Whose bead.
+    pub rig: RigId,
+    /// Everything that the container needs.
+    pub order: Box<DispatchOrder>,
+}
+
+/// Make a dispatch be over, prove it, and report it.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), NotTaken>")]
+pub struct StopAgent {
+    /// Whose bead.
+    pub rig: RigId,
+    /// Which dispatch.
+    pub dispatch: DispatchId,
+    /// How long a running turn may go on, in milliseconds.
+    pub grace_ms: i64,
+    /// Why, for the log.
+    pub reason: String,
+}
+
+/// Check credentials, program, model and git; needs no session.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), NotTaken>")]
+pub struct CheckRig {
+    /// Which rig.
+    pub rig: RigId,
+    /// The check's number.
+    pub no: u64,
+    /// What to check.
+    pub config: RigConfig,
+}
+
+/// A rig's breaker opened.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct BreakerTripped {
+    /// Which rig.
+    pub rig: RigId,
+    /// Why.
+    pub failure: Failure,
+    /// When the next probe may be made.
+    pub next_probe_at: Timestamp,
+}
+
+/// A rig's breaker closed.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct BreakerClosed {
+    /// Which rig.
+    pub rig: RigId,
+}
+
+/// The session's prompt was accepted and its turn has begun.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Unheard>")]
+pub struct AgentStarted {
+    /// Whose bead.
+    pub rig: RigId,
+    /// Which dispatch.
+    pub dispatch: DispatchId,
+    /// Which life of the container.
+    pub incarnation: Incarnation,
+    /// The session's id.
+    pub session: String,
+}
+
+/// Life signs. Times are ages, so that the two clocks need not agree.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Unheard>")]
+pub struct Heartbeat {
+    /// Whose bead.
+    pub rig: RigId,
+    /// The signs; `progress_at` is left empty here.
+    pub beat: Beat,
+    /// How long ago the newest model or tool event was, in milliseconds.
+    pub progress_age_ms: Option<i64>,
+}
+
+/// A turn completed and stayed quiet; may the session end?
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<TurnVerdict, Unheard>")]
+pub struct TurnEnded {
+    /// Whose bead.
+    pub rig: RigId,
+    /// Which dispatch.
+    pub dispatch: DispatchId,
+    /// What the turn left.
+    pub report: TurnReport,
+}
+
+/// A dispatch is over.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Unheard>")]
+pub struct AgentDone {
+    /// Whose bead.
+    pub rig: RigId,
+    /// How it ended.
+    pub report: Report,
+}
+
+/// A container began a life.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Unheard>")]
+pub struct ContainerStarted {
+    /// Which rig is told.
+    pub rig: RigId,
+    /// The new life.
+    pub incarnation: Incarnation,
+    /// Dispatches whose sessions it runs.
+    pub live: Vec<DispatchId>,
+    /// Dispatches whose outcomes it will repeat.
+    pub unreported: Vec<DispatchId>,
+    /// The id of the credentials in its environment; no secret.
+    pub credential: Option<String>,
+}
+
+/// The checks of a rig are through.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Unheard>")]
+pub struct RigChecked {
+    /// Which rig.
+    pub rig: RigId,
+    /// The check's number.
+    pub no: u64,
+    /// The result.
+    pub result: Preflight,
+}
+
+/// What a rig needs of a container: ports, not its type.
+#[derive(Clone)]
+pub struct ContainerPort {
+    /// See [`Dispatch`].
+    pub dispatch: Recipient<Dispatch>,
+    /// See [`StopAgent`].
+    pub stop: Recipient<StopAgent>,
+    /// See [`CheckRig`].
+    pub check: Recipient<CheckRig>,
+    /// See [`BreakerTripped`].
+    pub tripped: Recipient<BreakerTripped>,
+    /// See [`BreakerClosed`].
+    pub closed: Recipient<BreakerClosed>,
+}
+
+/// What a container needs of rigs: ports, not their type.
+#[derive(Clone)]
+pub struct RigPort {
+    /// See [`AgentStarted`].
+    pub started: Recipient<AgentStarted>,
+    /// See [`Heartbeat`].
+    pub heartbeat: Recipient<Heartbeat>,
+    /// See [`TurnEnded`].
+    pub turn: Recipient<TurnEnded>,
+    /// See [`AgentDone`].
+    pub done: Recipient<AgentDone>,
+    /// See [`ContainerStarted`].
+    pub container: Recipient<ContainerStarted>,
+    /// See [`RigChecked`].
+    pub checked: Recipient<RigChecked>,
+}
+
+impl std::fmt::Debug for ContainerPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ContainerPort")
+    }
+}
+
+impl std::fmt::Debug for RigPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RigPort")
+    }
+}

@@ -1,0 +1,274 @@
+//! The runtime: everything that a host program starts, holds and stops.
+//!
+//! Owns the wiring of store, rigs, directory and containers, and their order at start and end. A
+//! handle is `Clone + Send + Sync`; the library runs its own threads.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use actix::Actor;
+use durable::{Host, Namespace, ObjectId, Store};
+use rig::RigId;
+use secrecy::SecretString;
+use tokio::sync::watch;
+
+use crate::{
+    Error,
+    container::{Ledger, marker},
+    containers::{Containers, Parts},
+    data_dir::{DataDir, DataDirError},
+    directory::{Directory, DirectoryActor},
+    mail::{DirectoryMail, LedgerMail, RigMail},
+    preflight::ProgramFinder,
+    rig_actor::{Changes, RigActor},
+    rig_desk::{self, RigDesk},
+    rig_stub::RigStub,
+    settings::Settings,
+    threads::ActorThread,
+    vault::Vault,
+};
+
+/// Leftovers of an earlier life get this long between TERM and KILL.
+const SWEEP_GRACE: Duration = Duration::from_secs(3);
+/// The one object that holds towns and rigs.
+const DIRECTORY_ID: &str = "directory";
+
+/// Why a runtime did not start; nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory can not be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The store can not be opened.
+    #[error(transparent)]
+    Store(#[from] durable::Error),
+    /// Secrets can not be read or written.
+    #[error(transparent)]
+    Vault(#[from] Error),
+    /// The system refused a thread or a client.
+    #[error("the system refused {what}: {reason}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// Its own words.
+        reason: String,
+    },
+}
+
+/// A running Wellhead: rigs, directory, containers. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    host: Host,
+    rigs: Namespace<RigActor>,
+    directory: Directory,
+    containers: Containers,
+    vault: Arc<Vault>,
+    data: Arc<DataDir>,
+    changes: Changes,
+    actors: Mutex<Option<ActorThread>>,
+}
+
+impl Runtime {
+    /// Starts everything on a data directory. Processes that an earlier life left behind are ended
+    /// first; dispatches that it had begun are reported as lost and go on.
+    ///
+    /// # Errors
+    /// [`StartError`]; a directory that is held by another process, is not ours, or is newer is
+    /// left untouched.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let path = settings.data_dir.clone();
+        let data = blocking(move || DataDir::open(path)).await??;
+        let data = Arc::new(data);
+        let vault = Vault::new(data.secrets(), settings.environment.clone(), data.instance())?;
+        let vault = Arc::new(vault);
+        let swept = kilo::end_marked(&marker(&data), SWEEP_GRACE).await;
+        if swept.ended > 0 {
+            tracing::warn!(ended = swept.ended, "leftovers of an earlier life were ended");
+        }
+        let store_dir = data.store();
+        let host_settings =
+            durable::Settings { arbiters: settings.arbiters, ..durable::Settings::default() };
+        let host =
+            blocking(move || Store::open(store_dir).and_then(|s| Host::start(s, host_settings)))
+                .await??;
+        let actors = ActorThread::start()
+            .await
+            .map_err(|error| StartError::System { what: "a thread", reason: error.to_string() })?;
+        Self::wire(settings, data, vault, host, actors).await
+    }
+
+    async fn wire(
+        settings: Settings,
+        data: Arc<DataDir>,
+        vault: Arc<Vault>,
+        host: Host,
+        actors: ActorThread,
+    ) -> Result<Self, StartError> {
+        let changes = Changes::new();
+        let slots = Slots::default();
+        let rig_mail = RigMail { containers: Arc::clone(&slots.containers) };
+        let rigs = host.namespace::<RigActor>(changes.clone(), Arc::new(rig_mail));
+        let directory_mail = DirectoryMail { directory: Arc::clone(&slots.directory) };
+        let directories = host.namespace::<DirectoryActor>((), Arc::new(directory_mail));
+        let directory =
+            Directory::new(directories.stub(&ObjectId::from_name(DIRECTORY_ID)?), rigs.clone());
+        let ledger_mail =
+            LedgerMail { rigs: Arc::clone(&slots.rigs), ledgers: Arc::clone(&slots.ledgers) };
+        let ledgers = host.namespace::<Ledger>((), Arc::new(ledger_mail));
+        let desk = RigDesk::new(rigs.clone());
+        let desk = RigDesk::start_in_arbiter(&actors.arbiter(), move |_| desk);
+        let port = rig_desk::port(&desk);
+        let containers = Containers::new(Parts {
+            arbiter: actors.arbiter(),
+            ledgers: ledgers.clone(),
+            rigs: port.clone(),
+            directory: directory.clone(),
+            data: Arc::clone(&data),
+            http: http_client()?,
+            program: Arc::new(ProgramFinder::new(
+                settings.kilo_program.clone(),
+                settings.kilo_install.clone().unwrap_or_else(|| data.kilo()),
+            )),
+            settings,
+            vault: Arc::clone(&vault),
+        });
+        // From here on the outboxes find their receivers. Each slot is set once.
+        let _ = slots.rigs.set(port);
+        let _ = slots.ledgers.set(ledgers);
+        let _ = slots.directory.set(directory.clone());
+        let _ = slots.containers.set(containers.clone());
+        let actors = Mutex::new(Some(actors));
+        let inner = Inner { host, rigs, directory, containers, vault, data, changes, actors };
+        let runtime = Self { inner: Arc::new(inner) };
+        runtime.start_containers().await?;
+        Ok(runtime)
+    }
+
+    /// Every town's container is up before anything may be declared lost.
+    async fn start_containers(&self) -> Result<(), Error> {
+        for town in self.inner.directory.all_towns().await? {
+            self.inner.containers.port(&town.id).await?;
+        }
+        Ok(())
+    }
+
+    /// The handle of a rig; it exists from its first write.
+    pub fn rig(&self, id: &RigId) -> Result<RigStub, Error> {
+        let id = ObjectId::from_name(id.as_str())?;
+        Ok(RigStub::new(self.inner.rigs.stub(&id)))
+    }
+
+    /// The ids of all rigs that were ever written to.
+    pub async fn rig_ids(&self) -> Result<Vec<RigId>, Error> {
+        let ids = self.inner.rigs.ids().await?;
+        // Every stored id went through RigId before.
+        Ok(ids.iter().filter_map(|id| RigId::new(id.as_str()).ok()).collect())
+    }
+
+    /// Who owns which town and rig.
+    pub fn directory(&self) -> Directory {
+        self.inner.directory.clone()
+    }
+
+    /// Stores a token for rigs and gives the id by which a configuration refers to it.
+    pub async fn store_token(
+        &self,
+        gateway_url: Option<String>,
+        token: SecretString,
+    ) -> Result<String, Error> {
+        self.inner.vault.store(gateway_url, token).await
+    }
+
+    /// A number that changes whenever some rig has changed; look again then.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Becomes the reason when nothing can be stored any more: stop, and start again.
+    pub fn fatal(&self) -> watch::Receiver<Option<String>> {
+        self.inner.host.fatal()
+    }
+
+    /// Every alarm that is set: namespace, object and unix milliseconds.
+    pub async fn alarms_pending(&self) -> Result<Vec<(String, String, i64)>, Error> {
+        let pending = self.inner.host.alarms_pending().await?;
+        Ok(pending.into_iter().map(|(ns, id, at)| (ns, id.as_str().to_owned(), at)).collect())
+    }
+
+    /// Pids of the `kilo serve` children.
+    pub async fn server_pids(&self) -> Vec<u32> {
+        self.inner.containers.server_pids().await
+    }
+
+    /// The environment variable and value that mark every process of this data directory.
+    pub fn marker(&self) -> Vec<(String, String)> {
+        marker(&self.inner.data)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        self.inner.data.path()
+    }
+
+    /// The directory of a rig's clone and worktrees.
+    pub fn rig_dir(&self, town: &rig::TownId, rig: &RigId) -> std::path::PathBuf {
+        self.inner.data.rig(town, rig)
+    }
+
+    /// Ends everything: agents are stopped and their work saved, servers ended, state flushed,
+    /// threads joined. What is not over after `deadline` is cut; nothing stored is lost by that.
+    pub async fn stop(&self, deadline: Duration) {
+        let inner = &self.inner;
+        let stopping = inner.containers.stop("wellhead stops");
+        if tokio::time::timeout(deadline, stopping).await.is_err() {
+            tracing::warn!("agents did not end in time; they will be continued at the next start");
+            inner.containers.end_servers().await;
+        }
+        inner.host.stop().await;
+        let actors = inner.actors.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(actors) = actors {
+            actors.stop().await;
+        }
+    }
+}
+
+/// What the outboxes deliver to, set while everything is wired.
+#[derive(Default)]
+struct Slots {
+    containers: Arc<OnceLock<Containers>>,
+    rigs: Arc<OnceLock<crate::messages::RigPort>>,
+    ledgers: Arc<OnceLock<Namespace<Ledger>>>,
+    directory: Arc<OnceLock<Directory>>,
+}
+
+/// For our own requests to gateways: no redirects, which would carry the token elsewhere.
+fn http_client() -> Result<reqwest::Client, StartError> {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(30))
+        .build()
+        .map_err(|error| StartError::System { what: "an HTTP client", reason: error.to_string() })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StartError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| StartError::System { what: "a thread", reason: error.to_string() })
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("data_dir", &self.inner.data.path()).finish_non_exhaustive()
+    }
+}

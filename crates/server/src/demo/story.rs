@@ -1,0 +1,189 @@
+//! What happens to the beads of the demo, told as it happens, until all of it is settled.
+//!
+//! Owns waiting and telling. Judges nothing: the report does.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rig::{Bead, BeadEvent, EventType, Failure, Phase, RigId};
+
+use super::{
+    Trouble,
+    cast::{Cast, Expected, Part},
+    stage::Stage,
+};
+
+/// A demo that is not settled by then never will be.
+const DEADLINE: Duration = Duration::from_secs(300);
+/// Events are told in pages of this size.
+const PAGE: usize = 200;
+
+/// How the demo ended.
+pub(super) struct Ending {
+    pub(super) beads: Vec<Settled>,
+    pub(super) escalations: usize,
+    /// Alarms that are still set for the demo's rigs.
+    pub(super) alarms_pending: usize,
+    /// The same for those rigs alone whose beads are all at their end.
+    pub(super) alarms_of_settled: usize,
+}
+
+/// One bead at the end of the demo.
+pub(super) struct Settled {
+    pub(super) bead: Bead,
+    pub(super) expected: Expected,
+    pub(super) repo: std::path::PathBuf,
+    /// Why its rig dispatches nothing, if it does not.
+    pub(super) held_by: Option<Failure>,
+    /// Open escalations of its rig that are about it or its rig.
+    pub(super) escalations: usize,
+}
+
+/// Tells the story until everything is settled.
+pub(super) async fn tell(stage: &Stage, cast: &Cast) -> Result<Ending, Trouble> {
+    let told = tokio::time::timeout(DEADLINE, until_settled(stage, cast)).await;
+    if told.is_err() {
+        stage.say("not everything was settled in time");
+    } else {
+        told??;
+    }
+    ending(stage, cast).await
+}
+
+async fn until_settled(stage: &Stage, cast: &Cast) -> Result<(), Trouble> {
+    let mut changes = stage.runtime.changes();
+    let mut next_event: BTreeMap<RigId, u64> = BTreeMap::new();
+    loop {
+        changes.borrow_and_update();
+        let mut open = 0;
+        for part in &cast.parts {
+            tell_events(stage, part, &mut next_event).await?;
+            if !is_settled(part).await? {
+                open += 1;
+            }
+        }
+        if open == 0 {
+            return Ok(());
+        }
+        changes.changed().await?;
+    }
+}
+
+async fn is_settled(part: &Part) -> Result<bool, Trouble> {
+    let id = part.bead.clone();
+    let expected = part.expected;
+    let settled = part.rig.look(move |rig, _| {
+        let bead = rig.bead(&id);
+        let is_terminal = bead.is_none_or(Bead::is_terminal);
+        let is_held = !rig.record().breaker.is_closed() && rig.open_escalations().count() > 0;
+        is_terminal || (expected == Expected::NeverDispatched && is_held)
+    });
+    Ok(settled.await?)
+}
+
+async fn tell_events(
+    stage: &Stage,
+    part: &Part,
+    next_event: &mut BTreeMap<RigId, u64>,
+) -> Result<(), Trouble> {
+    let next = next_event.entry(part.rig_id.clone()).or_insert(1);
+    for event in part.rig.events(*next, PAGE).await? {
+        *next = event.no + 1;
+        if let Some(line) = line_of(&event) {
+            stage.say(&format!("{}: {line}", part.rig_name));
+        }
+    }
+    Ok(())
+}
+
+fn line_of(event: &BeadEvent) -> Option<String> {
+    let new = event.new_value.as_deref().unwrap_or("");
+    let text = event.metadata.get("text").and_then(|text| text.as_str()).unwrap_or("");
+    match event.event_type {
+        EventType::Dispatched => Some(format!("dispatch {new}")),
+        EventType::AgentSpawned => Some(format!("session {new} works")),
+        EventType::AttemptFailed => {
+            let failures = event.metadata.get("failures").map(ToString::to_string);
+            Some(format!("attempt failed ({} charged): {new}: {text}", failures.unwrap_or_default()))
+        }
+        EventType::Closed => Some("closed".to_owned()),
+        EventType::StatusChanged => Some(format!("bead is {new}")),
+        EventType::Escalated => Some("escalation: a person is needed".to_owned()),
+        EventType::BreakerTripped => Some(format!("breaker opened: {text}")),
+        EventType::BreakerClosed => Some("breaker closed".to_owned()),
+        _ => None,
+    }
+}
+
+async fn ending(stage: &Stage, cast: &Cast) -> Result<Ending, Trouble> {
+    let mut beads = Vec::new();
+    let mut escalations = BTreeMap::new();
+    for part in &cast.parts {
+        let settled = settle(part).await?;
+        let own = part.rig.look(|rig, _| rig.open_escalations().count()).await?;
+        escalations.insert(part.rig_id.clone(), own);
+        beads.push(settled);
+    }
+    let ids = |wanted: &dyn Fn(&Part) -> bool| -> Vec<String> {
+        let parts = cast.parts.iter().filter(|part| wanted(part));
+        parts.map(|part| part.rig_id.to_string()).collect()
+    };
+    let all = ids(&|_| true);
+    let at_end = ids(&|part| part.expected != Expected::NeverDispatched);
+    let alarms = stage.runtime.alarms_pending().await?;
+    let count =
+        |of: &[String]| alarms.iter().filter(|(kind, id, _)| kind == "rig" && of.contains(id)).count();
+    Ok(Ending {
+        beads,
+        escalations: escalations.values().sum(),
+        alarms_pending: count(&all),
+        alarms_of_settled: count(&at_end),
+    })
+}
+
+async fn settle(part: &Part) -> Result<Settled, Trouble> {
+    let id = part.bead.clone();
+    let found = part.rig.look(move |rig, _| {
+        let bead = rig.bead(&id).cloned();
+        let held_by = rig.record().breaker.failure().cloned();
+        let about = |escalation: &&Bead| {
+            let source = escalation.metadata.get("source_bead_id").and_then(|id| id.as_str());
+            source.is_none_or(|source| source == id.as_str())
+        };
+        (bead, held_by, rig.open_escalations().filter(about).count())
+    });
+    let (bead, held_by, escalations) = found.await?;
+    let bead = bead.ok_or_else(|| format!("bead {} is gone", part.bead))?;
+    let (expected, repo) = (part.expected, part.repo.clone());
+    Ok(Settled { bead, expected, repo, held_by, escalations })
+}
+
+impl Settled {
+    /// Whether it ended as it should.
+    pub(super) fn is_as_it_should_be(&self) -> bool {
+        let numbers = self.bead.numbers;
+        match self.expected {
+            Expected::Worked => {
+                matches!(self.bead.phase, Phase::Closed { .. })
+                    && self.bead.commit.is_some()
+                    && numbers.dispatch_no >= 1
+            }
+            Expected::NeverDispatched => {
+                numbers.dispatch_no == 0 && self.held_by.is_some() && self.escalations == 1
+            }
+            Expected::FailedAfterFive => {
+                let gaps = self.gaps_ms();
+                matches!(self.bead.phase, Phase::Failed { .. })
+                    && numbers.dispatch_no == 5
+                    && numbers.failures == 5
+                    && gaps.is_sorted()
+                    && self.escalations == 1
+            }
+        }
+    }
+
+    /// From the end of each attempt to the next dispatch, in milliseconds.
+    pub(super) fn gaps_ms(&self) -> Vec<i64> {
+        let attempts = &self.bead.attempts;
+        attempts.windows(2).map(|pair| pair[1].sent_at.since_ms(pair[0].ended_at)).collect()
+    }
+}
