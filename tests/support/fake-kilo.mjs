@@ -195,6 +195,7 @@ function interrupt(session) {
   const error = { name: "MessageAbortedError", data: { message: "Aborted" } };
   emit(session, "session.error", { error });
   idle(session);
+  turn.endText?.();
   if (turn.last) {
     for (const open of turn.last.parts.filter((one) => one.type === "tool" && one.state.status === "running")) {
       part(session, turn.last, { id: open.id, state: { ...open.state, status: "error", error: "Tool execution aborted" } });
@@ -234,9 +235,18 @@ async function tool(session, turn, name, input, run) {
   }
   if (turn.over) return;
   part(session, turn.last, { id: partId, state });
+  nextStep(session, turn);
+}
+function nextStep(session, turn) {
   endStep(session, turn, "tool-calls");
   status(session, { type: "busy" });
   beginStep(session, turn);
+}
+// A tool call whose states are told one by one.
+function pendingCall(session, turn, name) {
+  startPart(session, turn);
+  const { id: partId } = part(session, turn.last, { type: "tool", callID: id("call"), tool: name, state: { status: "pending", input: {} } });
+  return (state) => part(session, turn.last, { id: partId, state: { status: state, input: {} } });
 }
 // As the real bash tool: a session of its own, in the directory, without kilo's own variables.
 function shell(session, turn, command) {
@@ -317,7 +327,7 @@ const STEPS = {
   grandchild: (s, t) => tool(s, t, "bash", { command: "sleep 600 &" }, async () => leaveBehind(s.info.directory)),
   sleep: (s, t, ms) => sleep(Number(ms)),
   hang: (s, t) => new Promise((done) => { t.wake = done; }),
-  "hang-mid": (s, t) => { writeText(s, t, "I start to "); return new Promise((done) => { t.wake = done; }); },
+  "hang-mid": (s, t) => { t.endText = writeText(s, t, "I start to "); return new Promise((done) => { t.wake = done; }); },
   retry: async (s, t, times) => {
     for (let attempt = 1; attempt <= Number(times || 1); attempt++) {
       status(s, { type: "retry", attempt, message: "Rate limit exceeded", next: Date.now() + 20 });
@@ -326,17 +336,26 @@ const STEPS = {
     }
   },
   question: async (s, t) => {
+    const call = pendingCall(s, t, "question");
     const questions = [{ question: "Which colour?", header: "Colour", options: [{ label: "Red", description: "red" }] }];
-    const { reply, requestID } = await ask(s, t, "question", "question.asked", { questions });
-    if (reply !== "reject") return undefined;
-    emit(s, "question.rejected", { requestID });
-    return "tool-calls";
+    const asked = ask(s, t, "question", "question.asked", { questions });
+    call("running");
+    const { reply, requestID } = await asked;
+    if (reply === "aborted") return undefined;
+    emit(s, reply === "reject" ? "question.rejected" : "question.replied", { requestID });
+    call("running");
+    call("completed");
+    return reply === "reject" ? "tool-calls" : nextStep(s, t);
   },
   permission: async (s, t) => {
+    const call = pendingCall(s, t, "bash");
+    call("running");
     const { reply, requestID } = await ask(s, t, "permission", "permission.asked", { permission: "bash", patterns: ["sleep 300"] });
     if (reply === "aborted") return undefined;
     emit(s, "permission.replied", { requestID, reply });
-    return reply === "reject" ? "tool-calls" : undefined;
+    if (reply !== "reject") call("running");
+    call(reply === "reject" ? "error" : "completed");
+    return reply === "reject" ? "tool-calls" : nextStep(s, t);
   },
   offline: async (s, t) => {
     const message = "Cannot connect to API: Unable to connect. Is the computer able to access the url?";

@@ -270,6 +270,9 @@ async fn run_version(path: &Path, path_var: Option<&OsString>) -> io::Result<Str
             .read_to_end(&mut text)
             .await?;
     }
-    child.wait().await?;
+    let status = child.wait().await?;
+    if !status.success() {
+        return Err(io::Error::other(format!("it ended with {status}")));
+    }
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -6,7 +6,8 @@ use crate::error::ErrorKind;
 use crate::event::{Event, parse_frame};
 use crate::judge::{Judgement, TurnReason, judge};
 use crate::redact::Redactor;
-use crate::turn::{SessionEvent, ToolStatus, Turn, TurnEnd, Want};
+use crate::session_event::{SessionEvent, ToolStatus, TurnEnd};
+use crate::turn::{Turn, Want};
 use crate::wire::Message;
 use std::path::{Path, PathBuf};
 

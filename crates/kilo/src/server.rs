@@ -4,9 +4,10 @@
 //! sessions are for.
 
 use crate::child::{Ended, ExitInfo, Supervised};
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 use crate::error::ErrorKind;
 use crate::feed::{Hub, Subscription};
+use crate::http::ClientError;
 use crate::redact::Redactor;
 use crate::session::Session;
 use crate::settings::ServerSettings;

@@ -4,14 +4,16 @@
 //! messages, so that no end is missed. It must not know why somebody prompts.
 
 use crate::child::Exit;
-use crate::client::{Client, ClientError, ModelRef, PermissionReply, PromptRequest};
+use crate::client::{Client, ModelRef, PermissionReply, PromptRequest};
 use crate::ending::{self, Swept};
 use crate::env::TOOLS_OFF;
 use crate::event::Event;
 use crate::feed::{EventFeed, Subscription};
+use crate::http::ClientError;
 use crate::judge::TurnReason;
 use crate::redact::Redactor;
-use crate::turn::{SessionEvent, Turn, TurnEnd, Verdict, Want};
+use crate::session_event::{SessionEvent, TurnEnd};
+use crate::turn::{Turn, Verdict, Want};
 use crate::wire::{Message, SessionStatus};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -172,7 +174,7 @@ impl Session {
             .prompt(&self.id, &self.dir, &request)
             .await;
         sent.map_err(|error| {
-            if error.kind != crate::client::ClientErrorKind::Timeout {
+            if error.kind != crate::http::ClientErrorKind::Timeout {
                 self.turn.withdrawn();
             }
             error.into()

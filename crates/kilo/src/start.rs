@@ -4,10 +4,11 @@
 //! It must not know sessions. Whatever fails, the child is ended and waited for first.
 
 use crate::child::{ExitInfo, Supervised};
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 use crate::env::child_env;
 use crate::event::Event;
 use crate::feed::{EventFeed, FeedTimes, Hub, SseFeed};
+use crate::http::ClientError;
 use crate::redact::Redactor;
 use crate::server::Server;
 use crate::settings::ServerSettings;
@@ -312,7 +313,7 @@ async fn healthy(client: &Client) -> Result<String, Failure> {
         match client.health().await {
             Ok(health) if health.healthy => break health,
             Ok(_) => {}
-            Err(error) if error.kind == crate::client::ClientErrorKind::Connect => {}
+            Err(error) if error.kind == crate::http::ClientErrorKind::Connect => {}
             Err(error) => return Err(http(Phase::Health, &error)),
         }
         tokio::time::sleep(HEALTH_RETRY).await;

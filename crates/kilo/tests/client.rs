@@ -1,4 +1,5 @@
 //! Calls that a session does not make: tools of a directory, and errors without secrets.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 mod support;
 
@@ -27,8 +28,8 @@ async fn tools() -> (url::Url, Arc<Mutex<String>>) {
                 .unwrap()
                 .push_str(&String::from_utf8_lossy(&request[..read]));
             let body = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
-            let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let status = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let answer = format!("{status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
             socket.write_all(answer.as_bytes()).await.unwrap();
         }
     });

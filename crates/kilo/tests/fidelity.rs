@@ -1,10 +1,15 @@
 //! The stand-in sends what the real program was recorded to send, in the same order.
 //!
 //! Without this, the other tests would only prove that two of our own programs agree.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 mod support;
 
-use kilo::{Event, EventFeed, SessionEvent, SessionStatus, Subscription, ToolPart, parse_frame};
+use kilo::{
+    Event, EventFeed, PermissionReply, Server, Session, SessionEvent, SessionStatus, Subscription,
+    ToolPart, parse_frame,
+};
+use std::time::Duration;
 use support::{Bench, GRACE, options, plain, root, wait_for, within};
 
 /// What an event is, without its ids and texts; `None` for what differs by machine and settings.
@@ -69,20 +74,35 @@ fn recorded(trace: &str) -> Vec<String> {
     order(events.iter())
 }
 
-/// Reads until the frame that a recording ends with was seen as often as in the recording.
+/// Reads until as much was seen as in the recording; what is missing shows in the comparison.
 async fn sent(events: &mut Subscription, like: &[String]) -> Vec<String> {
     let mut seen = Vec::new();
-    within("the turn's frames", async {
-        loop {
-            let event = events.next().await.unwrap();
+    let read = async {
+        while order(seen.iter()).len() < like.len()
+            && let Some(event) = events.next().await
+        {
             seen.push((*event).clone());
-            let names = order(seen.iter());
-            if names.len() >= like.len() {
-                return names;
-            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(10), read).await;
+    order(seen.iter())
+}
+
+/// Until the assistant's message has begun.
+async fn wait_for_message(server: &Server, session: &Session) {
+    within("the message", async {
+        while server
+            .client()
+            .messages(session.id(), session.dir(), 9)
+            .await
+            .unwrap()
+            .len()
+            < 2
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
-    .await
+    .await;
 }
 
 #[tokio::test]
@@ -95,6 +115,8 @@ async fn the_order_of_events_is_the_recorded_one() {
         ("malformed", "malformed"),
         ("tool-bash", "sh true"),
         ("question-reject", "question"),
+        ("permission-reject", "permission"),
+        ("hang-mid-abort", "hang-mid"),
         ("hang-abort", "hang"),
     ];
     for (trace, directive) in cases {
@@ -106,19 +128,23 @@ async fn the_order_of_events_is_the_recorded_one() {
             .prompt(&format!("[[fake: {directive}]]"), &options())
             .await
             .unwrap();
-        let opened = wait_for(&mut session, |event| match (directive, event) {
-            ("question", event) => matches!(event, SessionEvent::QuestionAsked { .. }),
-            (_, event) => *event == SessionEvent::TurnOpened,
-        })
-        .await;
-        match opened {
+        let wanted = |event: &SessionEvent| match directive {
+            "question" => matches!(event, SessionEvent::QuestionAsked { .. }),
+            "permission" => matches!(event, SessionEvent::PermissionAsked { .. }),
+            "hang-mid" => matches!(event, SessionEvent::Progress { output: true, .. }),
+            // After the first message has begun, as in the recording.
+            _ => matches!(event, SessionEvent::Progress { .. }),
+        };
+        match wait_for(&mut session, wanted).await {
             SessionEvent::QuestionAsked { id, .. } => session.reject_question(&id).await.unwrap(),
-            _ if directive == "hang" => {
-                // The recording was aborted after the message had begun.
-                wait_for(&mut session, |event| {
-                    matches!(event, SessionEvent::Progress { .. })
-                })
-                .await;
+            SessionEvent::PermissionAsked { id, .. } => {
+                session
+                    .reply_permission(&id, PermissionReply::Reject)
+                    .await
+                    .unwrap();
+            }
+            _ if directive.starts_with("hang") => {
+                wait_for_message(&server, &session).await;
                 session.abort().await.unwrap();
             }
             _ => {}
