@@ -137,9 +137,12 @@ async fn an_answer_that_panics_does_not_take_the_committer_along() {
     world.storage.sync_after(before).await;
     // Held back behind the flush, so that it is dropped on the committer's thread.
     GetBomb::explode(&cell);
-    until(&world.lab.steps, |steps| *steps == 2).await;
+    // A later step shows that the answer before it is already in the committer's hands.
+    let read = cell.send(Read);
+    until(&world.lab.steps, |steps| *steps == 3).await;
     world.storage.release();
     assert_eq!(soon(first).await, Ok(1));
+    assert_eq!(soon(read).await, Ok(1));
     assert_eq!(soon(cell.send(Add(1))).await, Ok(2));
 }
 
