@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use wellhead_rig::{
     Attempt, Bead, BeadId, BeadType, BreakerState, Cause, Change, Deadline, DispatchId, Effect,
-    Input, Order, Outcome, Phase, Reply, Rig, RigRecord, Step, Timestamp, TurnVerdict, Work,
+    Input, Order, Outcome, Phase, Readiness, Reply, Rig, RigRecord, Step, Timestamp, TurnVerdict, Work,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -252,6 +252,9 @@ fn deadlines(bead: &Bead, rig: &Rig, now: Timestamp) -> Vec<Deadline> {
         Phase::Ending { ending, .. } if ending.over.is_some() => vec![ending.grace],
         Phase::Waiting { until, .. } if !until.is_due(now) => vec![*until],
         Phase::Waiting { .. } | Phase::Hooked { .. } if rig.record().config.is_some() => {
+            if let Readiness::Checking { deadline, .. } = &rig.record().readiness {
+                return vec![*deadline];
+            }
             match &rig.record().breaker.state {
                 BreakerState::Open { next_probe, .. } if !next_probe.is_due(now) => {
                     vec![*next_probe]
@@ -324,8 +327,9 @@ fn prompts(
     let id = &new.id;
     let sent = step.effects.iter().filter_map(dispatch_sent);
     let sent = u32::try_from(sent.filter(|d| d.bead == *id).count()).unwrap_or(9);
-    let was_nudged = old.run().is_some_and(|run| run.nudged_after.is_some());
-    let nudged = matches!(step.reply, Reply::Turn(TurnVerdict::Nudge(_))) && !was_nudged;
+    let mark = |bead: &Bead| bead.run().and_then(|run| run.nudged_after);
+    let is_nudge = matches!(step.reply, Reply::Turn(TurnVerdict::Nudge(_)));
+    let nudged = is_nudge && sent == 0 && mark(old) != mark(new);
     let unspent = ended
         .is_some_and(|a| matches!(a.outcome, Outcome::Refused { .. } | Outcome::NeverStarted));
     let (was, is) = (old.numbers.prompts, new.numbers.prompts);
