@@ -15,13 +15,13 @@ pub(super) fn alarm(draft: &mut Draft<'_>) -> Reply {
     rebase(draft);
     check_deadlines(draft);
     let ids: Vec<BeadId> = draft.unfinished().map(|bead| bead.id.clone()).collect();
-    for id in &ids {
-        use_up(draft, id, now);
-    }
-    let last = draft.record().patrolled_at;
-    if now >= last.plus_ms(PATROL_MS) || now < last {
+    // Before the deadlines, which ask for themselves.
+    if now >= draft.record().patrolled_at.plus_ms(PATROL_MS) {
         look_around(draft, &ids);
         draft.record_mut().patrolled_at = now;
+    }
+    for id in &ids {
+        use_up(draft, id, now);
     }
     Reply::Accepted
 }
@@ -89,24 +89,52 @@ fn look_around(draft: &mut Draft<'_>, ids: &[BeadId]) {
     }
 }
 
-/// The clock jumped or the machine slept: what was alive gets its whole lease again, once.
+/// The clock jumped or the machine slept: whatever was under way gets its whole time again, once,
+/// for nobody knows how much of it has passed. Waits that are over by now are over.
 pub(super) fn clock_jumped(draft: &mut Draft<'_>) -> Reply {
     let now = draft.now();
     rebase(draft);
-    let working: Vec<BeadId> = draft
+    let live: Vec<BeadId> = draft
         .unfinished()
-        .filter(|bead| matches!(bead.phase, Phase::Working { .. }))
+        .filter(|bead| bead.run().is_some())
         .map(|bead| bead.id.clone())
         .collect();
-    for id in working {
-        if let Ok(bead) = draft.bead_mut(&id)
-            && let Phase::Working { live, .. } = &mut bead.phase
-        {
-            live.lease = live.lease.renewed(now);
-            live.progress = live.progress.renewed(now);
+    for id in live {
+        if let Ok(bead) = draft.bead_mut(&id) {
+            renew_phase(&mut bead.phase, now);
         }
     }
+    let record = draft.record_mut();
+    if let Readiness::Checking { deadline, .. } = &mut record.readiness {
+        *deadline = deadline.renewed(now);
+    }
+    if let BreakerState::HalfOpen {
+        probe: Some((_, by)),
+        ..
+    } = &mut record.breaker.state
+    {
+        *by = by.renewed(now);
+    }
     Reply::Accepted
+}
+
+fn renew_phase(phase: &mut Phase, now: Timestamp) {
+    match phase {
+        Phase::Dispatched { start, .. } => *start = start.renewed(now),
+        Phase::Working { live, .. } => {
+            live.lease = live.lease.renewed(now);
+            live.progress = live.progress.renewed(now);
+            live.total = live.total.renewed(now);
+        }
+        Phase::Open
+        | Phase::Held
+        | Phase::Hooked { .. }
+        | Phase::Ending { .. }
+        | Phase::Waiting { .. }
+        | Phase::InReview { .. }
+        | Phase::Closed { .. }
+        | Phase::Failed { .. } => {}
+    }
 }
 
 /// After a jump back no deadline is further away than its own length.
@@ -123,6 +151,9 @@ fn rebase(draft: &mut Draft<'_>) {
         }
     }
     let record = draft.record_mut();
+    // From the future they would push the next alarm away with each step.
+    record.patrolled_at = record.patrolled_at.min(now);
+    record.alarmed_at = record.alarmed_at.map(|at| at.min(now));
     match &mut record.breaker.state {
         BreakerState::Open { next_probe, .. } => *next_probe = next_probe.rebased(now),
         BreakerState::HalfOpen {
