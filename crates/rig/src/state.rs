@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Agent, AgentId, Bead, BeadId, BeadType, Breaker, BreakerState, Change, Deadline, Phase, Policy,
     RigConfig, Timestamp,
+    step::{Outlook, outlook_of},
 };
 
 /// A rig that waits for an event alone still looks around this often.
@@ -194,15 +195,20 @@ impl Rig {
     /// the state alone. `None` when all work is terminal.
     pub fn next_alarm(&self, now: Timestamp) -> Option<Timestamp> {
         let mut next: Option<Timestamp> = None;
-        let mut ready = false;
+        let (mut ready, mut running) = (false, 0);
         for bead in self.unfinished() {
             next = earliest(next, Some(self.patrol_at(now)));
+            running += u32::from(bead.run().is_some());
             // What is ready waits for the gate, not for its own deadline, which is past.
             if bead.is_ready(now) {
                 ready = true;
             } else {
                 next = earliest(next, bead_deadline(&bead.phase).map(|d| d.rebased(now).at));
             }
+        }
+        if ready && self.would_act(running, now) {
+            // One step dispatches no more than so many; the rest has its turn in a second.
+            next = earliest(next, Some(now.plus_ms(ALARM_GAP_MS)));
         }
         if ready || self.has_probe() {
             next = earliest(next, self.gate_deadline().map(|d| d.rebased(now).at));
@@ -214,6 +220,17 @@ impl Rig {
     fn patrol_at(&self, now: Timestamp) -> Timestamp {
         let next = self.record.patrolled_at.plus_ms(PATROL_MS);
         next.min(now.plus_ms(PATROL_MS))
+    }
+
+    /// Whether the gate would do something for a bead that is ready.
+    fn would_act(&self, running: u32, now: Timestamp) -> bool {
+        match outlook_of(&self.record, now) {
+            Outlook::Open | Outlook::Probe => running < self.record.policy.agents_max,
+            Outlook::NeedsCheck => true,
+            Outlook::Checking(_) | Outlook::Unconfigured | Outlook::Shut(..) | Outlook::Probing => {
+                false
+            }
+        }
     }
 
     fn has_probe(&self) -> bool {
