@@ -388,6 +388,7 @@ pub(super) fn container_started(
         .filter_map(Bead::dispatch_id)
         .filter(|id| !known(id))
         .collect();
+    adopt(draft, incarnation, live);
     for dispatch in missing {
         let text = format!("container {incarnation} does not know this dispatch");
         let cause = Cause::Expired(Failure::new(Class::Lost, Stage::Session, text));
@@ -408,6 +409,22 @@ pub(super) fn container_started(
         }
     }
     Reply::Accepted
+}
+
+/// What the container found alive goes on under its new life, whose beats count from now on.
+fn adopt(draft: &mut Draft<'_>, incarnation: &Incarnation, live: &[DispatchId]) {
+    let now = draft.now();
+    for dispatch in live {
+        let is_working =
+            current(draft, dispatch).is_ok_and(|bead| matches!(bead.phase, Phase::Working { .. }));
+        if is_working
+            && let Ok(bead) = draft.bead_mut(&dispatch.bead)
+            && let Phase::Working { live, .. } = &mut bead.phase
+        {
+            live.incarnation = incarnation.clone();
+            live.lease = live.lease.renewed(now);
+        }
+    }
 }
 
 /// The commit of an outcome, whatever kind of outcome it is.
