@@ -10,6 +10,7 @@
 //   badOutput        bytes that are no UTF-8 on both streams before the ready line
 //   stderrAtStart    a line on stderr before the ready line
 //   ignoreSigterm    SIGTERM changes nothing
+//   ignoreParent     does not watch KILO_PARENT_PID
 //   grandchild       true: a process in a session of its own from the start on
 //   configWarning    a text that GET /config/warnings reports
 //   models           model ids that the gateway lists, besides the configured ones
@@ -529,7 +530,7 @@ async function shutdown() {
   setTimeout(() => process.exit(0), 30);
 }
 for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, shutdown);
-if (env.KILO_PARENT_PID) {
+if (env.KILO_PARENT_PID && !setup.ignoreParent) {
   setInterval(() => { try { process.kill(Number(env.KILO_PARENT_PID), 0); } catch { process.exit(0); } }, 1000).unref();
 }
 if (setup.start === "exit1") {

@@ -67,6 +67,7 @@ async fn the_password_and_the_token_are_not_in_the_arguments() {
     let password = environ
         .split('\0')
         .find_map(|pair| pair.strip_prefix("KILO_SERVER_PASSWORD="));
+    assert!(!environ.contains("CARGO_"), "the host's environment");
     let shown = format!("{server:?} {argv}");
     assert!(
         !shown.contains(password.unwrap()) && !shown.contains(TOKEN),
@@ -240,6 +241,51 @@ async fn a_cancelled_start_leaves_nothing() {
     })
     .await;
     started.abort();
+    bench.nothing_left().await;
+}
+
+/// Where the process below is told to start a server; without it, that test has nothing to do.
+const HELPER: &str = "KILO_TEST_PRIVATE_DIR";
+
+#[tokio::test]
+async fn helper_that_starts_a_server_and_waits_to_be_killed() {
+    let Some(dir) = std::env::var_os(HELPER) else {
+        return;
+    };
+    let bench = Bench::new(&plain());
+    let mut settings = bench.settings();
+    settings.private_dir = dir.into();
+    settings.marker = vec![(
+        "WELLHEAD_SERVER".to_owned(),
+        std::env::var("HELPER_MARKER").unwrap(),
+    )];
+    let server = Server::start(settings).await.unwrap();
+    server.exited().await;
+}
+
+#[tokio::test]
+async fn a_server_does_not_outlive_a_killed_owner() {
+    let bench = Bench::new(&json!({ "ignoreParent": true }));
+    let settings = bench.settings();
+    let mut owner = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "helper_that_starts_a_server_and_waits_to_be_killed",
+        ])
+        .env(HELPER, &settings.private_dir)
+        .env("HELPER_MARKER", &bench.marker[0].1)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // Running, and past the moment between fork and exec.
+    within("the server", async {
+        while !settings.private_dir.join("tmp").exists() || bench.left().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    owner.kill().unwrap();
+    owner.wait().unwrap();
     bench.nothing_left().await;
 }
 
