@@ -181,10 +181,29 @@ fn order(
     by: Option<&AgentId>,
 ) -> Result<(), Refused> {
     if draft.bead(id).is_some_and(|bead| bead.run().is_some()) {
+        check_outweighs(existing(draft, id)?, order)?;
         begin_ending(draft, id, Cause::Ordered(order), 0, "by order")?;
         return settle::try_settle(draft, id);
     }
     carry_out(draft, id, order, by)
+}
+
+/// An order that was accepted holds against a weaker one that comes before the session is over.
+fn check_outweighs(bead: &Bead, order: Order) -> Result<(), Refused> {
+    let weight = |order: Order| match order {
+        Order::Unhook => 0,
+        Order::Close | Order::Cancel => 1,
+        Order::Delete => 2,
+    };
+    match &bead.phase {
+        Phase::Ending { ending, .. } => match ending.cause {
+            Cause::Ordered(before) if weight(before) > weight(order) => Err(Refused::Conflict(
+                format!("bead {} is being given another end", bead.id),
+            )),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
 }
 
 /// Starts the end of a live session, or gives an end that is under way another cause.
