@@ -129,8 +129,10 @@ pub struct Live {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// It ended by itself, or was reported complete.
+    /// It ended by itself.
     SessionOver,
+    /// An external caller reported it complete; it is ended for that and judged by what it left.
+    Completed,
     /// The agent said that it is done.
     Done(DoneReport),
     /// A deadline passed. A completion that arrives all the same wins.

@@ -114,6 +114,7 @@ impl Rig {
 fn explain_ending(cause: &Cause, is_over: bool) -> Explanation {
     let why = match cause {
         Cause::SessionOver => "its session ended".to_owned(),
+        Cause::Completed => "it was reported complete".to_owned(),
         Cause::Done(_) => "the agent said that it is done".to_owned(),
         Cause::Expired(failure) | Cause::Reported(failure) => failure.text.clone(),
         Cause::Ordered(_) => "it was given another end by hand".to_owned(),

@@ -262,7 +262,7 @@ pub(super) fn done(
         }
         Phase::Ending { ending, .. } => match &ending.cause {
             Cause::Done(said) if *said == report => return Ok(Reply::Repeated),
-            Cause::SessionOver | Cause::Expired(_) => {
+            Cause::SessionOver | Cause::Completed | Cause::Expired(_) => {
                 orders::begin_ending(draft, &id, Cause::Done(report), 0, "the agent is done")?;
             }
             Cause::Done(_) | Cause::Reported(_) | Cause::Ordered(_) => {
@@ -353,13 +353,11 @@ pub(super) fn completed(
         Failure::new(Class::AgentFailed, Stage::Turn, text)
     };
     if draft.bead(&id).is_some_and(|bead| bead.run().is_some()) {
-        let (cause, why) = match completion {
-            Completion::Completed => (Cause::SessionOver, "reported complete"),
-            Completion::Failed { reason } => (Cause::Reported(reported(reason)), "reported failed"),
+        let cause = match completion {
+            Completion::Completed => Cause::Completed,
+            Completion::Failed { reason } => Cause::Reported(reported(reason)),
         };
-        orders::begin_ending(draft, &id, cause, 0, why)?;
-        settle::try_settle(draft, &id)?;
-        return Ok(Reply::Accepted);
+        return completed_live(draft, &id, cause);
     }
     match completion {
         Completion::Completed => {
@@ -369,6 +367,28 @@ pub(super) fn completed(
             settle::fail_bead(draft, &id, &reported(reason).text)?;
         }
     }
+    Ok(Reply::Accepted)
+}
+
+/// The report of a live dispatch: it never outweighs what a person ordered or what was said first.
+fn completed_live(draft: &mut Draft<'_>, id: &BeadId, cause: Cause) -> Result<Reply, Refused> {
+    let under_way = draft.bead(id).and_then(|bead| match &bead.phase {
+        Phase::Ending { ending, .. } => Some(&ending.cause),
+        _ => None,
+    });
+    match (under_way, &cause) {
+        (Some(same), _) if *same == cause => return Ok(Reply::Repeated),
+        (Some(Cause::Ordered(_) | Cause::Reported(_)), _) => {
+            return Err(Refused::Conflict(format!(
+                "bead {id} is being given another end"
+            )));
+        }
+        // The agent said so itself, and said more.
+        (Some(Cause::Done(_)), Cause::Completed) => return Ok(Reply::Accepted),
+        _ => {}
+    }
+    orders::begin_ending(draft, id, cause, 0, "reported over")?;
+    settle::try_settle(draft, id)?;
     Ok(Reply::Accepted)
 }
 

@@ -56,7 +56,7 @@ fn waits_for_word(cause: &Cause, outcome: &Outcome) -> bool {
         Outcome::Failed { failure, .. } => failure.class.is_charged(),
         Outcome::Refused { .. } | Outcome::NeverStarted => false,
     };
-    spoke && *cause == Cause::SessionOver
+    spoke && matches!(cause, Cause::SessionOver | Cause::Completed)
 }
 
 /// Weighs why the session was ended against how it ended. Work that is there wins over a deadline.
@@ -64,16 +64,17 @@ fn weigh(cause: &Cause, outcome: &Outcome) -> Verdict {
     let work = reports::work_of(outcome).cloned().unwrap_or(Work::None);
     match (cause, outcome) {
         (Cause::Ordered(order), _) => Verdict::Ordered(*order),
-        (Cause::Reported(failure), _)
-        | (Cause::SessionOver, Outcome::Failed { failure, .. }) => Verdict::Failed {
-            failure: failure.clone(),
-            work,
-        },
+        (Cause::Reported(failure), _) | (Cause::SessionOver, Outcome::Failed { failure, .. }) => {
+            Verdict::Failed {
+                failure: failure.clone(),
+                work,
+            }
+        }
         (_, Outcome::Refused { until, .. }) => Verdict::Refused { until: *until },
         (_, Outcome::NeverStarted) => Verdict::NeverStarted,
         (_, Outcome::Completed { .. }) => Verdict::Completed { work },
-        (Cause::Done(_), Outcome::Failed { failure, .. }) => {
-            // It said that it is done and was ended for it: judged by what it left.
+        (Cause::Done(_) | Cause::Completed, Outcome::Failed { failure, .. }) => {
+            // It was called done and was ended for it: judged by what it left.
             let ended_for_it = failure.class == Class::Interrupted;
             if ended_for_it || work.sha().is_some() {
                 Verdict::Completed { work }
