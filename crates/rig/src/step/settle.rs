@@ -110,7 +110,10 @@ fn record_attempt(
         _ => None,
     };
     let sha = reports::work_of(&outcome).and_then(|work| work.sha().map(str::to_owned));
+    let unspent = matches!(outcome, Outcome::Refused { .. } | Outcome::NeverStarted);
     let bead = draft.bead_mut(id)?;
+    // Proven to have cost nothing, whatever becomes of the bead now.
+    bead.numbers.prompts = bead.numbers.prompts.saturating_sub(u32::from(unspent));
     if sha.is_some() {
         bead.commit = sha;
     }
@@ -317,7 +320,7 @@ pub(super) fn limit_reached(policy: &Policy, numbers: &Numbers) -> Option<String
     (numbers.prompts >= limit).then(|| format!("used all of its {limit} prompts"))
 }
 
-/// A dispatch that proved nothing: the prompt is given back, the number is not.
+/// A dispatch that proved nothing: it is tried again, under a new number.
 fn give_back(
     draft: &mut Draft<'_>,
     id: &BeadId,
@@ -335,7 +338,6 @@ fn give_back(
     let wait_ms = until.since_ms(now).clamp(1_000, DAY_MS);
     let agent = run.agent.clone();
     let bead = draft.bead_mut(id)?;
-    bead.numbers.prompts = bead.numbers.prompts.saturating_sub(1);
     bead.phase = Phase::Waiting {
         agent,
         until: Deadline::after(now, wait_ms),
