@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use wellhead_rig::{
     Attempt, Bead, BeadId, BeadType, BreakerState, Cause, Change, Deadline, DispatchId, Effect,
-    Input, Order, Outcome, Phase, Readiness, Reply, Rig, RigRecord, Step, Timestamp, TurnVerdict, Work,
+    Input, Order, Outcome, Phase, Readiness, Reply, Rig, RigRecord, Step, Timestamp, TurnVerdict,
+    Work,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -84,7 +85,10 @@ impl Checks {
             hold!(retried, "I8: terminal {id} changed by {input:?}");
         }
         let (was, is) = (old.numbers, new.numbers);
-        hold!(is.dispatch_no >= was.dispatch_no, "I6: {id} numbers go back");
+        hold!(
+            is.dispatch_no >= was.dispatch_no,
+            "I6: {id} numbers go back"
+        );
         hold!(
             is.retries == was.retries + u32::from(retried),
             "I6: {id} has retries that no person asked for"
@@ -330,17 +334,20 @@ fn prompts(
     let mark = |bead: &Bead| bead.run().and_then(|run| run.nudged_after);
     let is_nudge = matches!(step.reply, Reply::Turn(TurnVerdict::Nudge(_)));
     let nudged = is_nudge && sent == 0 && mark(old) != mark(new);
-    let unspent = ended
-        .is_some_and(|a| matches!(a.outcome, Outcome::Refused { .. } | Outcome::NeverStarted));
+    let unspent =
+        ended.is_some_and(|a| matches!(a.outcome, Outcome::Refused { .. } | Outcome::NeverStarted));
     let (was, is) = (old.numbers.prompts, new.numbers.prompts);
     let spent = was + sent + u32::from(nudged);
     hold!(
-        is == spent || (unspent && is + 1 == spent),
+        is + u32::from(unspent) == spent,
         "I6: {id} prompts {was} became {is}, {sent} sent"
     );
     if is > was {
         let limit = record.policy.prompts_max * (1 + new.numbers.retries);
-        hold!(is <= limit, "I6: {id} has {is} prompts, the limit is {limit}");
+        hold!(
+            is <= limit,
+            "I6: {id} has {is} prompts, the limit is {limit}"
+        );
     }
     Ok(())
 }

@@ -5,9 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use wellhead_rig::{
-    Agent, AgentId, Bead, BeadId, Change, Effect, Rig, RigRecord, Timestamp,
-};
+use wellhead_rig::{Agent, AgentId, Bead, BeadId, Change, Effect, Rig, RigRecord, Timestamp};
 
 /// The last committed state.
 #[derive(Default)]

@@ -108,7 +108,9 @@ pub(crate) fn command(rng: &mut Rng, rig: &Rig) -> Input {
         13 => Input::Close { bead, by },
         14 => Input::DeleteBead { bead },
         15 => Input::Cancel { bead },
-        16..=19 => Input::Retry { bead: failed(rng, rig).unwrap_or(bead) },
+        16..=19 => Input::Retry {
+            bead: failed(rng, rig).unwrap_or(bead),
+        },
         20 => Input::ResetBreaker,
         21 => Input::SetPolicy(policy(rng)),
         22 => Input::Configure(config(rng, false)),

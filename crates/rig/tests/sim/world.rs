@@ -401,11 +401,19 @@ impl World {
     }
 
     fn commit(&mut self, input: &Input, step: &Step, now: Timestamp) -> Result<(), String> {
-        let first = self.disk.commit(&step.changes, &step.effects)?.first().copied();
+        let first = self
+            .disk
+            .commit(&step.changes, &step.effects)?
+            .first()
+            .copied();
         self.rig.apply(&step.changes);
         self.disk.alarm = self.rig.next_alarm(now);
         let lagging = self.chaos && self.rng.chance(100);
-        self.alarm_lag = if lagging { self.rng.between(1, 5_000) } else { 0 };
+        self.alarm_lag = if lagging {
+            self.rng.between(1, 5_000)
+        } else {
+            0
+        };
         let (alarm, is_alarm) = (self.disk.alarm, *input == Input::Alarm);
         self.note(|| format!("          {:?}, alarm {alarm:?}", step.reply));
         Checks::after_commit(&self.rig, step, alarm, now, is_alarm)?;

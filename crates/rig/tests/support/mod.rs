@@ -118,7 +118,9 @@ impl Bench {
     }
 
     pub(crate) fn step(&mut self, input: Input) -> Result<Reply, Refused> {
-        self.drawn = self.drawn.wrapping_add(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        self.drawn = self
+            .drawn
+            .wrapping_add(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
         let env = Env {
             now: self.now,
             nonce: self.drawn,
