@@ -1,0 +1,512 @@
+//! One run of the `git` program: its arguments, its environment, its deadline, its words.
+//!
+//! Owns what every call has in common: nothing of a repository runs by itself, nothing prompts,
+//! nothing outlives its deadline or its caller. It must not know what the calls are for.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, Command},
+};
+
+/// For calls that touch this machine only.
+pub(super) const LOCAL: Duration = Duration::from_secs(120);
+/// For `ls-remote`.
+pub(super) const REMOTE: Duration = Duration::from_secs(30);
+/// For clone and fetch of large repositories.
+pub(super) const TRANSFER: Duration = Duration::from_secs(600);
+
+/// More output than this is dropped; no call needs more.
+const OUT_BYTES_MAX: usize = 4 << 20;
+/// The end of what git complains about is kept.
+const ERR_BYTES_MAX: usize = 16 << 10;
+const TEXT_CHARS_MAX: usize = 300;
+/// A helper that git left behind (an ssh master, a credential cache) may hold its pipes open.
+const PIPES_GRACE: Duration = Duration::from_secs(1);
+/// Time for git to remove its lock files.
+const END_GRACE: Duration = Duration::from_secs(2);
+const END_POLL: Duration = Duration::from_millis(20);
+
+/// Settings that outrank every configuration file: nothing of the repository runs, nothing tidies
+/// up behind our back.
+const SETTINGS: [&str; 7] = [
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "protocol.ext.allow=never",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
+    "advice.detachedHead=false",
+];
+
+/// What must not leak in: another repository's whereabouts, and secrets that git has no use for.
+const REMOVED: [&str; 14] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_TRACE",
+    "GIT_TRACE_CURL",
+    "GIT_CURL_VERBOSE",
+    "KILOCODE_TOKEN",
+    "KILO_API_KEY",
+];
+
+/// Where a call runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum At<'a> {
+    /// In no repository.
+    Nowhere,
+    /// In a bare repository.
+    Bare(&'a Path),
+    /// In a worktree; git never looks above it, so a broken one can not become its parent's.
+    Worktree(&'a Path),
+}
+
+/// One call, before it runs.
+#[derive(Debug)]
+pub(super) struct Git<'a> {
+    at: At<'a>,
+    args: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
+    deadline: Duration,
+}
+
+/// What a call printed.
+#[derive(Debug)]
+pub(super) struct Output {
+    text: String,
+    /// Whether all of it is there.
+    pub(super) whole: bool,
+}
+
+/// Why a call failed. Texts are redacted and at most 300 characters long.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum GitError {
+    #[error("the git program was not found; install git and put it on the PATH")]
+    NotInstalled,
+    #[error("git could not be run: {0}")]
+    NotRun(String),
+    #[error("git {command} took longer than {limit_s} s and was ended")]
+    Deadline { command: String, limit_s: u64 },
+    #[error("git {command}: {text}")]
+    Failed {
+        command: String,
+        code: Option<i32>,
+        text: String,
+    },
+}
+
+impl GitError {
+    /// Whether git answered "no" rather than failed: exit code 1 of its questions.
+    pub(super) fn is_no(&self) -> bool {
+        matches!(self, Self::Failed { code: Some(1), .. })
+    }
+}
+
+impl Output {
+    /// The text without the line's end.
+    pub(super) fn line(&self) -> String {
+        self.text.trim_end_matches(['\n', '\r']).to_owned()
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl<'a> Git<'a> {
+    /// A call with these arguments; the first one is git's own command.
+    pub(super) fn new<S: AsRef<OsStr>>(at: At<'a>, args: impl IntoIterator<Item = S>) -> Self {
+        let args = args
+            .into_iter()
+            .map(|arg| arg.as_ref().to_owned())
+            .collect();
+        Self {
+            at,
+            args,
+            env: Vec::new(),
+            deadline: LOCAL,
+        }
+    }
+
+    pub(super) fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    pub(super) fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.env.push((name, value.into()));
+        self
+    }
+
+    /// Runs it and returns what it printed. Dropped before it is over, it is ended.
+    pub(super) async fn run(self) -> Result<Output, GitError> {
+        let (name, limit) = (self.name(), self.deadline);
+        let mut running = Running::spawn(&self)?;
+        let Ok(finished) = tokio::time::timeout(limit, running.finish()).await else {
+            running.end().await;
+            return Err(GitError::Deadline {
+                command: name,
+                limit_s: limit.as_secs(),
+            });
+        };
+        let (status, out, err) = finished.map_err(|error| GitError::NotRun(error.to_string()))?;
+        if status.success() {
+            let text = String::from_utf8_lossy(&out.bytes).into_owned();
+            return Ok(Output {
+                text,
+                whole: out.whole,
+            });
+        }
+        let text = complaint(&String::from_utf8_lossy(&err.bytes), status);
+        Err(GitError::Failed {
+            command: name,
+            code: status.code(),
+            text,
+        })
+    }
+
+    /// Runs a question: `None` where git's answer is "no".
+    pub(super) async fn ask(self) -> Result<Option<String>, GitError> {
+        match self.run().await {
+            Ok(output) => Ok(Some(output.line())),
+            Err(error) if error.is_no() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.args
+            .first()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+
+    fn dir_is_missing(&self) -> bool {
+        matches!(self.at, At::Worktree(dir) if !dir.is_dir())
+    }
+}
+
+/// The command of a call: pure but for `is_set`, which tells what the process's environment holds.
+fn command(call: &Git<'_>, is_set: &dyn Fn(&str) -> bool) -> std::process::Command {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new("git");
+    for setting in SETTINGS {
+        command.args(["-c", setting]);
+    }
+    match call.at {
+        At::Nowhere => command.current_dir("/"),
+        At::Bare(dir) => command.arg("--git-dir").arg(dir).current_dir("/"),
+        At::Worktree(dir) => command
+            .current_dir(dir)
+            .env("GIT_CEILING_DIRECTORIES", dir.parent().unwrap_or(dir)),
+    };
+    for name in REMOVED {
+        command.env_remove(name);
+    }
+    command
+        .args(&call.args)
+        .env("LC_ALL", "C")
+        .env("GIT_TERMINAL_PROMPT", "0");
+    // Without this, questions about the state take locks that an agent's own git then meets.
+    command.env("GIT_OPTIONAL_LOCKS", "0");
+    if !is_set("GIT_ASKPASS") {
+        command.env("GIT_ASKPASS", "");
+    }
+    command.envs(call.env.iter().map(|(name, value)| (name, value)));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    command
+}
+
+/// What ssh must not do: ask. A person's own ssh command, from the environment or from git's
+/// configuration, stays in force.
+pub(super) async fn quiet_ssh(at: At<'_>) -> Option<(&'static str, OsString)> {
+    if ["GIT_SSH_COMMAND", "GIT_SSH"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some())
+    {
+        return None;
+    }
+    let own = Git::new(at, ["config", "--get", "core.sshCommand"])
+        .ask()
+        .await;
+    let is_own = matches!(own, Ok(Some(_)));
+    (!is_own).then(|| ("GIT_SSH_COMMAND", OsString::from("ssh -oBatchMode=yes")))
+}
+
+/// A git that runs, with everything it started: one process group. Whoever drops it ends it.
+struct Running {
+    child: Option<Child>,
+    group: Option<Pid>,
+}
+
+impl Running {
+    fn spawn(call: &Git<'_>) -> Result<Self, GitError> {
+        let mut command = Command::from(command(call, &|name| std::env::var_os(name).is_some()));
+        let child = command
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound if !call.dir_is_missing() => GitError::NotInstalled,
+                _ => GitError::NotRun(error.to_string()),
+            })?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Ok(Self {
+            group: id.and_then(Pid::from_raw),
+            child: Some(child),
+        })
+    }
+
+    async fn finish(&mut self) -> io::Result<(ExitStatus, Read, Read)> {
+        let Some(child) = &mut self.child else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let done = finish(child).await?;
+        // Waited for: its id may be another's from now on.
+        (self.group, self.child) = (None, None);
+        Ok(done)
+    }
+
+    /// TERM first: git takes its lock files with it then.
+    async fn end(&mut self) {
+        let (Some(mut child), Some(group)) = (self.child.take(), self.group.take()) else {
+            return;
+        };
+        let _ = kill_process_group(group, Signal::TERM);
+        let _ = tokio::time::timeout(END_GRACE, wait_unreaped(group)).await;
+        // Until it is waited for, the id is its own, and so is the group's.
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = child.wait().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.child.is_none() {
+            return;
+        }
+        let mut rest = Self {
+            child: self.child.take(),
+            group: self.group.take(),
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { rest.end().await });
+        } else if let Some(group) = rest.group.take() {
+            let _ = kill_process_group(group, Signal::KILL);
+            rest.child = None;
+        }
+    }
+}
+
+/// Until the leader has ended, without collecting it.
+async fn wait_unreaped(leader: Pid) {
+    let stat = format!("/proc/{}/stat", leader.as_raw_nonzero());
+    while tokio::fs::read_to_string(&stat)
+        .await
+        .is_ok_and(|stat| !stat.contains(") Z "))
+    {
+        tokio::time::sleep(END_POLL).await;
+    }
+}
+
+/// Bytes of one pipe, bounded.
+#[derive(Debug, Default)]
+struct Read {
+    bytes: Vec<u8>,
+    whole: bool,
+}
+
+async fn finish(child: &mut Child) -> io::Result<(ExitStatus, Read, Read)> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut out, mut err) = (Read::default(), Read::default());
+    let status = {
+        let reading = async { tokio::join!(head(stdout, &mut out), tail(stderr, &mut err)) };
+        tokio::pin!(reading);
+        tokio::select! {
+            _ = &mut reading => child.wait().await?,
+            status = child.wait() => {
+                let _ = tokio::time::timeout(PIPES_GRACE, &mut reading).await;
+                status?
+            }
+        }
+    };
+    Ok((status, out, err))
+}
+
+/// Keeps the beginning and reads on, so that the writer never waits.
+async fn head(pipe: Option<impl AsyncRead + Unpin>, into: &mut Read) {
+    let Some(mut pipe) = pipe else { return };
+    let mut chunk = vec![0; 16 << 10];
+    into.whole = true;
+    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+        let room = OUT_BYTES_MAX.saturating_sub(into.bytes.len());
+        into.whole &= count <= room;
+        into.bytes.extend(chunk.iter().take(count.min(room)));
+    }
+}
+
+/// Keeps the end: git's reason comes last.
+async fn tail(pipe: Option<impl AsyncRead + Unpin>, into: &mut Read) {
+    let Some(mut pipe) = pipe else { return };
+    let mut chunk = vec![0; 4 << 10];
+    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+        into.bytes.extend(chunk.iter().take(count));
+        let over = into.bytes.len().saturating_sub(ERR_BYTES_MAX);
+        into.bytes.drain(..over);
+    }
+}
+
+/// The line of git's complaint that tells the reason, without passwords, cut.
+fn complaint(stderr: &str, status: ExitStatus) -> String {
+    let noise = |line: &&str| {
+        !line.is_empty()
+            && !line.starts_with("hint:")
+            && !line.starts_with("Please make sure you have the correct access rights")
+            && *line != "and the repository exists."
+    };
+    let lines: Vec<&str> = stderr
+        .split(['\n', '\r'])
+        .map(str::trim)
+        .filter(noise)
+        .collect();
+    let is_reason = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");
+    let at = lines
+        .iter()
+        .rposition(is_reason)
+        .or(lines.len().checked_sub(1));
+    let Some(reason) = at.and_then(|at| lines.get(at)) else {
+        return format!("it ended with {status} and said nothing");
+    };
+    // This line only says that ssh failed; ssh's own words stand before it.
+    let before = at.and_then(|at| lines.get(at.checked_sub(1)?));
+    let text = match before {
+        Some(before) if reason.ends_with("Could not read from remote repository.") => {
+            format!("{before}; {reason}")
+        }
+        _ => (*reason).to_owned(),
+    };
+    kilo::Redactor::default().clean_cut(&text, TEXT_CHARS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{os::unix::process::ExitStatusExt, time::Instant};
+
+    fn args_of(command: &std::process::Command) -> Vec<String> {
+        command
+            .get_args()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    fn env_of(command: &std::process::Command, name: &str) -> Option<Option<String>> {
+        let found = command.get_envs().find(|(key, _)| *key == name)?;
+        Some(found.1.map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    #[test]
+    fn a_command_runs_nothing_of_the_repository_and_never_asks() {
+        let call = Git::new(At::Worktree(Path::new("/w/a")), ["status"]);
+        let built = command(&call, &|_| false);
+        let args = args_of(&built);
+        for setting in [
+            "core.hooksPath=/dev/null",
+            "core.fsmonitor=false",
+            "gc.auto=0",
+        ] {
+            assert!(
+                args.iter().any(|arg| arg == setting),
+                "{setting} in {args:?}"
+            );
+        }
+        assert_eq!(
+            env_of(&built, "GIT_TERMINAL_PROMPT"),
+            Some(Some("0".into()))
+        );
+        assert_eq!(env_of(&built, "GIT_ASKPASS"), Some(Some(String::new())));
+        assert_eq!(
+            env_of(&built, "GIT_CEILING_DIRECTORIES"),
+            Some(Some("/w".into()))
+        );
+        for removed in [
+            "GIT_DIR",
+            "GIT_INDEX_FILE",
+            "KILOCODE_TOKEN",
+            "KILO_API_KEY",
+        ] {
+            assert_eq!(env_of(&built, removed), Some(None), "{removed}");
+        }
+        assert_eq!(
+            env_of(
+                &command(&call, &|name| name == "GIT_ASKPASS"),
+                "GIT_ASKPASS"
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn a_complaint_is_one_line_without_passwords() {
+        let failed = ExitStatus::from_raw(128 << 8);
+        let text = "Cloning\nfatal: unable to access 'https://u:pw@h/p': no\nhint: look\n\n";
+        let clean = complaint(text, failed);
+        assert!(
+            clean.contains("unable to access") && !clean.contains("pw"),
+            "{clean}"
+        );
+        let ssh = "git@h: Permission denied (publickey).\nfatal: Could not read from remote \
+                   repository.\n\nPlease make sure you have the correct access rights\nand the \
+                   repository exists.\n";
+        assert!(complaint(ssh, failed).starts_with("git@h: Permission denied"));
+        assert!(complaint(&"x".repeat(900), failed).chars().count() <= TEXT_CHARS_MAX + 1);
+        assert!(complaint("", failed).contains("said nothing"));
+    }
+
+    #[tokio::test]
+    async fn a_call_past_its_deadline_is_ended_with_its_children() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let alias = format!("alias.hang=!echo $$ > {}; sleep 600", file.display());
+        let call = Git::new(At::Nowhere, ["-c", &alias, "hang"]);
+        let began = Instant::now();
+        let error = call
+            .deadline(Duration::from_secs(2))
+            .run()
+            .await
+            .unwrap_err();
+        assert!(matches!(error, GitError::Deadline { .. }), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(60));
+        let pid: u32 = std::fs::read_to_string(&file)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // A zombie that init has not collected yet is over, too.
+        while std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z "))
+        {
+            assert!(Instant::now() < deadline, "{pid} lives");
+            tokio::task::yield_now().await;
+        }
+    }
+}
