@@ -20,7 +20,6 @@ use crate::{
     data_dir::DataDir,
     directory::Directory,
     messages::{ContainerPort, ContainerStarted, RigPort},
-    preflight::ProgramFinder,
     settings::Settings,
     vault::Vault,
     workspace::Repositories,
@@ -36,7 +35,8 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) vault: Arc<Vault>,
     pub(crate) http: reqwest::Client,
-    pub(crate) program: Arc<ProgramFinder>,
+    pub(crate) program: Arc<OnceCell<kilo::Found>>,
+    pub(crate) search: kilo::Search,
 }
 
 /// All containers of the runtime.
@@ -54,7 +54,10 @@ struct Container {
 
 impl Containers {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts), started: Arc::default() }
+        Self {
+            parts: Arc::new(parts),
+            started: Arc::default(),
+        }
     }
 
     /// The port to a town's container, which is started if it does not run.
@@ -74,14 +77,18 @@ impl Containers {
             let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(started.entry(town.clone()).or_default())
         };
-        cell.get_or_try_init(|| Box::pin(self.start(town))).await.cloned()
+        cell.get_or_try_init(|| Box::pin(self.start(town)))
+            .await
+            .cloned()
     }
 
     async fn start(&self, town: &TownId) -> Result<Container, Error> {
         let parts = &self.parts;
         let name = uuid::Uuid::new_v4().to_string();
-        let incarnation = Incarnation::new(name)
-            .map_err(|error| Error::Invalid { field: "incarnation", reason: error.to_string() })?;
+        let incarnation = Incarnation::new(name).map_err(|error| Error::Invalid {
+            field: "incarnation",
+            reason: error.to_string(),
+        })?;
         let ledger = parts.ledgers.stub(&ObjectId::from_name(town.as_str())?);
         let unreported = ledger.send(Boot).await?;
         self.tell_rigs(town, &incarnation, &unreported).await?;
@@ -94,6 +101,7 @@ impl Containers {
             repositories: Repositories::default(),
             http: parts.http.clone(),
             program: Arc::clone(&parts.program),
+            search: parts.search.clone(),
         });
         let actor = ContainerActor::new(
             Arc::clone(&kit),
@@ -114,8 +122,13 @@ impl Containers {
         unreported: &[(RigId, DispatchId)],
     ) -> Result<(), Error> {
         let rows = self.parts.directory.all_rigs().await?;
-        let own = rows.into_iter().filter(|row| row.config.town_id == *town).map(|row| row.id);
-        let mut rigs: Vec<RigId> = own.chain(unreported.iter().map(|(rig, _)| rig.clone())).collect();
+        let own = rows
+            .into_iter()
+            .filter(|row| row.config.town_id == *town)
+            .map(|row| row.id);
+        let mut rigs: Vec<RigId> = own
+            .chain(unreported.iter().map(|(rig, _)| rig.clone()))
+            .collect();
         rigs.sort();
         rigs.dedup();
         for rig in rigs {
@@ -138,13 +151,18 @@ impl Containers {
     pub(crate) async fn stop(&self, reason: &str) {
         let containers: Vec<Container> = {
             let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-            started.values().filter_map(|cell| cell.get().cloned()).collect()
+            started
+                .values()
+                .filter_map(|cell| cell.get().cloned())
+                .collect()
         };
         let stops = containers.into_iter().map(|container| async move {
-            let all = StopAll { reason: reason.to_owned() };
+            let all = StopAll {
+                reason: reason.to_owned(),
+            };
             // A dead actor has nobody on board.
             let _ = container.addr.send(all).await;
-            while container.addr.send(Crew).await.is_ok_and(|crew| !crew.is_empty()) {
+            while container.addr.send(Crew).await.is_ok_and(|crew| crew > 0) {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
             container.kit.servers.end_all().await;
@@ -157,7 +175,9 @@ impl Containers {
         let kits: Vec<Arc<Kit>> = {
             let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
             let running = started.values().filter_map(|cell| cell.get());
-            running.map(|container| Arc::clone(&container.kit)).collect()
+            running
+                .map(|container| Arc::clone(&container.kit))
+                .collect()
         };
         let ends = kits.iter().map(|kit| kit.servers.end_all());
         futures_util::future::join_all(ends).await;
@@ -168,7 +188,9 @@ impl Containers {
         let kits: Vec<Arc<Kit>> = {
             let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
             let running = started.values().filter_map(|cell| cell.get());
-            running.map(|container| Arc::clone(&container.kit)).collect()
+            running
+                .map(|container| Arc::clone(&container.kit))
+                .collect()
         };
         let mut pids = Vec::new();
         for kit in kits {

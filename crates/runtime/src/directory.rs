@@ -9,7 +9,7 @@ use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Stub, Tur
 use rig::{CredentialSource, Input, ReviewMode, RigConfig, RigId, Timestamp, TownId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, rig_actor::all, rig_stub::RigStub};
+use crate::{Error, rig_stub::RigStub};
 
 const TOWN_PREFIX: &str = "town/";
 const RIG_PREFIX: &str = "rig/";
@@ -110,11 +110,11 @@ impl Object for DirectoryActor {
     type Effect = Configured;
 
     fn load(_id: &ObjectId, records: &Records<'_>, _env: &()) -> Result<Self, durable::Error> {
-        let towns: Vec<Town> = all(records, TOWN_PREFIX)?;
-        let rigs: Vec<RigRow> = all(records, RIG_PREFIX)?;
+        let towns = records.all::<Town>(TOWN_PREFIX)?.into_iter();
+        let rigs = records.all::<RigRow>(RIG_PREFIX)?.into_iter();
         Ok(Self {
-            towns: towns.into_iter().map(|town| (town.id.clone(), town)).collect(),
-            rigs: rigs.into_iter().map(|row| (row.id.clone(), row)).collect(),
+            towns: towns.map(|(_, town)| (town.id.clone(), town)).collect(),
+            rigs: rigs.map(|(_, row)| (row.id.clone(), row)).collect(),
         })
     }
 
@@ -129,7 +129,9 @@ impl Object for DirectoryActor {
 
 /// An id made of the turn's own randomness.
 fn fresh_id(turn: &Turn<'_, Configured>) -> String {
-    uuid::Builder::from_random_bytes(turn.nonce().to_be_bytes()).into_uuid().to_string()
+    uuid::Builder::from_random_bytes(turn.nonce().to_be_bytes())
+        .into_uuid()
+        .to_string()
 }
 
 impl Handle<AddTown> for DirectoryActor {
@@ -153,7 +155,9 @@ impl Handle<AddTown> for DirectoryActor {
 impl DirectoryActor {
     fn put_rig(&mut self, turn: &mut Turn<'_, Configured>, row: &RigRow) {
         turn.put(&format!("{RIG_PREFIX}{}", row.id), row);
-        turn.send(Configured { rig: row.id.clone() });
+        turn.send(Configured {
+            rig: row.id.clone(),
+        });
         self.rigs.insert(row.id.clone(), row.clone());
     }
 }
@@ -162,29 +166,47 @@ impl Handle<AddRig> for DirectoryActor {
     fn handle(&mut self, turn: &mut Turn<'_, Configured>, add: AddRig) -> Result<RigRow, Error> {
         let now = Timestamp(turn.now());
         let AddRig { owner, config } = add;
-        let town = self.towns.get(&config.town_id).filter(|town| town.owner_user_id == owner);
+        let town = self
+            .towns
+            .get(&config.town_id)
+            .filter(|town| town.owner_user_id == owner);
         if town.is_none() {
             return Err(Error::NotFound(format!("no town {}", config.town_id)));
         }
         let id = RigId::new(fresh_id(turn)).map_err(|error| invalid("rig_id", &error))?;
-        let row = RigRow { id, owner_user_id: owner, config, created_at: now, updated_at: now };
+        let row = RigRow {
+            id,
+            owner_user_id: owner,
+            config,
+            created_at: now,
+            updated_at: now,
+        };
         self.put_rig(turn, &row);
         Ok(row)
     }
 }
 
 impl Handle<ChangeRig> for DirectoryActor {
-    fn handle(&mut self, turn: &mut Turn<'_, Configured>, change: ChangeRig) -> Result<RigRow, Error> {
+    fn handle(
+        &mut self,
+        turn: &mut Turn<'_, Configured>,
+        change: ChangeRig,
+    ) -> Result<RigRow, Error> {
         let ChangeRig { owner, rig, patch } = change;
         let row = self.rigs.get(&rig).filter(|row| row.owner_user_id == owner);
-        let mut row = row.cloned().ok_or_else(|| Error::NotFound(format!("no rig {rig}")))?;
+        let mut row = row
+            .cloned()
+            .ok_or_else(|| Error::NotFound(format!("no rig {rig}")))?;
         let config = &mut row.config;
         config.name = patch.name.unwrap_or_else(|| config.name.clone());
-        config.default_branch =
-            patch.default_branch.unwrap_or_else(|| config.default_branch.clone());
+        config.default_branch = patch
+            .default_branch
+            .unwrap_or_else(|| config.default_branch.clone());
         config.model = patch.model.or_else(|| config.model.clone());
         config.review = patch.review.unwrap_or(config.review);
-        config.credentials = patch.credentials.unwrap_or_else(|| config.credentials.clone());
+        config.credentials = patch
+            .credentials
+            .unwrap_or_else(|| config.credentials.clone());
         row.updated_at = row.updated_at.max(Timestamp(turn.now()));
         self.put_rig(turn, &row);
         Ok(row)
@@ -198,7 +220,10 @@ impl<R: Send + 'static> Handle<Look<R>> for DirectoryActor {
 }
 
 fn invalid(field: &'static str, error: &rig::IdError) -> Error {
-    Error::Invalid { field, reason: error.to_string() }
+    Error::Invalid {
+        field,
+        reason: error.to_string(),
+    }
 }
 
 /// The handle of the directory.
@@ -227,7 +252,10 @@ impl Directory {
         let owner = owner.to_owned();
         let mut towns = self
             .look(move |all| {
-                let own = all.towns.values().filter(|town| town.owner_user_id == owner);
+                let own = all
+                    .towns
+                    .values()
+                    .filter(|town| town.owner_user_id == owner);
                 own.cloned().collect::<Vec<_>>()
             })
             .await?;
@@ -239,14 +267,20 @@ impl Directory {
     pub async fn town(&self, owner: &str, id: &TownId) -> Result<Option<Town>, Error> {
         let (owner, id) = (owner.to_owned(), id.clone());
         self.look(move |all| {
-            all.towns.get(&id).filter(|town| town.owner_user_id == owner).cloned()
+            all.towns
+                .get(&id)
+                .filter(|town| town.owner_user_id == owner)
+                .cloned()
         })
         .await
     }
 
     /// Makes a rig and configures it; its work is dispatched from then on.
     pub async fn create_rig(&self, owner: &str, config: RigConfig) -> Result<RigRow, Error> {
-        let add = AddRig { owner: owner.to_owned(), config };
+        let add = AddRig {
+            owner: owner.to_owned(),
+            config,
+        };
         let row = self.stub.send(add).await??;
         self.configure(&row).await?;
         Ok(row)
@@ -259,7 +293,11 @@ impl Directory {
         rig: &RigId,
         patch: RigPatch,
     ) -> Result<RigRow, Error> {
-        let change = ChangeRig { owner: owner.to_owned(), rig: rig.clone(), patch };
+        let change = ChangeRig {
+            owner: owner.to_owned(),
+            rig: rig.clone(),
+            patch,
+        };
         let row = self.stub.send(change).await??;
         self.configure(&row).await?;
         Ok(row)
@@ -269,7 +307,10 @@ impl Directory {
     pub async fn rig(&self, owner: &str, id: &RigId) -> Result<Option<RigRow>, Error> {
         let (owner, id) = (owner.to_owned(), id.clone());
         self.look(move |all| {
-            all.rigs.get(&id).filter(|row| row.owner_user_id == owner).cloned()
+            all.rigs
+                .get(&id)
+                .filter(|row| row.owner_user_id == owner)
+                .cloned()
         })
         .await
     }
@@ -284,7 +325,9 @@ impl Directory {
 
     /// All rigs, oldest first.
     pub async fn all_rigs(&self) -> Result<Vec<RigRow>, Error> {
-        let mut rows = self.look(|all| all.rigs.values().cloned().collect::<Vec<_>>()).await?;
+        let mut rows = self
+            .look(|all| all.rigs.values().cloned().collect::<Vec<_>>())
+            .await?;
         rows.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         Ok(rows)
     }
@@ -307,7 +350,9 @@ impl Directory {
     async fn configure(&self, row: &RigRow) -> Result<(), Error> {
         let id = ObjectId::from_name(row.id.as_str())?;
         let rig = RigStub::new(self.rigs.stub(&id));
-        rig.tell(Input::Configure(row.config.clone())).await.map(drop)
+        rig.tell(Input::Configure(row.config.clone()))
+            .await
+            .map(drop)
     }
 
     async fn look<R: Send + 'static>(

@@ -2,6 +2,10 @@
 //!
 //! Owns the one error type of the handles. Knows no HTTP status: the facade maps it.
 
+use kilo::CredentialsError;
+
+use crate::vault;
+
 /// Why a call was not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -23,18 +27,23 @@ pub enum Error {
         /// What is wrong with it, and what would be right.
         reason: String,
     },
-    /// A file of the data directory could not be read or written.
-    #[error("{what}: {reason}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// The system's own words.
-        reason: String,
-    },
+    /// A file of the data directory could not be written.
+    #[error("{0}")]
+    Io(String),
 }
 
-impl Error {
-    pub(crate) fn io(what: impl Into<String>, error: &std::io::Error) -> Self {
-        Self::Io { what: what.into(), reason: error.to_string() }
+impl From<vault::Error> for Error {
+    fn from(error: vault::Error) -> Self {
+        let field = match &error {
+            vault::Error::Io(_) => return Self::Io(error.to_string()),
+            vault::Error::Unfit(
+                CredentialsError::TokenIsUrl | CredentialsError::TokenMalformed,
+            ) => "kilocode_token",
+            vault::Error::Url { .. } | vault::Error::Unfit(_) => "kilo_api_url",
+        };
+        Self::Invalid {
+            field,
+            reason: error.to_string(),
+        }
     }
 }

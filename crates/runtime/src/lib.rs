@@ -33,7 +33,7 @@ pub use data_dir::{DataDir, DataDirError};
 pub use directory::{Directory, RigPatch, RigRow, Town};
 pub use error::Error;
 pub use rig_stub::RigStub;
-pub use runtime::{Runtime, StartError};
+pub use runtime::{Runtime, StartError, processes_with};
 pub use settings::Settings;
 pub use vault::Environment;
 

@@ -50,18 +50,44 @@ async fn to_container(
         | Effect::BreakerTripped { town, .. }
         | Effect::BreakerClosed { town } => town,
     };
-    let port = containers.port(town).await.map_err(|e| NotDelivered::new(e.to_string()))?;
+    let port = containers
+        .port(town)
+        .await
+        .map_err(|e| NotDelivered::new(e.to_string()))?;
     match effect {
         Effect::Dispatch(order) => taken(port.dispatch.send(Dispatch { rig, order }).await),
-        Effect::StopAgent { dispatch, grace_ms, reason, .. } => {
-            taken(port.stop.send(StopAgent { rig, dispatch, grace_ms, reason }).await)
-        }
+        Effect::StopAgent {
+            dispatch,
+            grace_ms,
+            reason,
+            ..
+        } => taken(
+            port.stop
+                .send(StopAgent {
+                    rig,
+                    dispatch,
+                    grace_ms,
+                    reason,
+                })
+                .await,
+        ),
         Effect::Preflight { no, config } => {
             taken(port.check.send(CheckRig { rig, no, config }).await)
         }
-        Effect::BreakerTripped { failure, next_probe_at, .. } => {
-            let message = BreakerTripped { rig, failure, next_probe_at };
-            port.tripped.send(message).await.map_err(|e| NotDelivered::new(e.to_string()))
+        Effect::BreakerTripped {
+            failure,
+            next_probe_at,
+            ..
+        } => {
+            let message = BreakerTripped {
+                rig,
+                failure,
+                next_probe_at,
+            };
+            port.tripped
+                .send(message)
+                .await
+                .map_err(|e| NotDelivered::new(e.to_string()))
         }
         Effect::BreakerClosed { .. } => {
             let sent = port.closed.send(BreakerClosed { rig }).await;
@@ -70,9 +96,7 @@ async fn to_container(
     }
 }
 
-fn taken(
-    answer: Result<Result<(), NotTaken>, actix::MailboxError>,
-) -> Result<(), NotDelivered> {
+fn taken(answer: Result<Result<(), NotTaken>, actix::MailboxError>) -> Result<(), NotDelivered> {
     match answer {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(NotDelivered::new(error.to_string())),
@@ -95,7 +119,14 @@ impl Deliver<LedgerEffect> for LedgerMail {
             let rigs = rigs.ok_or_else(|| NotDelivered::new("still starting"))?;
             let LedgerEffect { rig, report } = envelope.effect;
             let dispatch = report.dispatch.clone();
-            match rigs.done.send(AgentDone { rig: rig.clone(), report }).await {
+            match rigs
+                .done
+                .send(AgentDone {
+                    rig: rig.clone(),
+                    report,
+                })
+                .await
+            {
                 // A stale report is settled as well: nobody waits for it any more.
                 Ok(Ok(()) | Err(Unheard::Stale)) => {}
                 Ok(Err(error)) => return Err(NotDelivered::new(error.to_string())),
@@ -103,7 +134,10 @@ impl Deliver<LedgerEffect> for LedgerMail {
             }
             if let Some(ledgers) = ledgers {
                 // Only bookkeeping: without it the report is repeated once more after a restart.
-                let _ = ledgers.stub(&envelope.from).send(Told { rig, dispatch }).await;
+                let _ = ledgers
+                    .stub(&envelope.from)
+                    .send(Told { rig, dispatch })
+                    .await;
             }
             Ok(())
         })

@@ -31,12 +31,10 @@ impl RigDesk {
     }
 }
 
-fn stub(
-    rigs: &Namespace<RigActor>,
-    rig: &RigId,
-) -> Result<durable::Stub<RigActor>, Unheard> {
+fn stub(rigs: &Namespace<RigActor>, rig: &RigId) -> Result<durable::Stub<RigActor>, Unheard> {
     let id = durable::ObjectId::from_name(rig.as_str());
-    id.map(|id| rigs.stub(&id)).map_err(|error| Unheard::Later(error.to_string()))
+    id.map(|id| rigs.stub(&id))
+        .map_err(|error| Unheard::Later(error.to_string()))
 }
 
 fn heard(answer: Result<Result<Reply, Refused>, durable::Error>) -> Result<Reply, Unheard> {
@@ -72,8 +70,20 @@ impl Handler<AgentStarted> for RigDesk {
     type Result = ResponseFuture<Result<(), Unheard>>;
 
     fn handle(&mut self, message: AgentStarted, _ctx: &mut Self::Context) -> Self::Result {
-        let AgentStarted { rig, dispatch, incarnation, session } = message;
-        let told = self.tell(&rig, Input::AgentStarted { dispatch, incarnation, session });
+        let AgentStarted {
+            rig,
+            dispatch,
+            incarnation,
+            session,
+        } = message;
+        let told = self.tell(
+            &rig,
+            Input::AgentStarted {
+                dispatch,
+                incarnation,
+                session,
+            },
+        );
         Box::pin(async move { told.await.map(drop) })
     }
 }
@@ -82,8 +92,17 @@ impl Handler<Heartbeat> for RigDesk {
     type Result = ResponseFuture<Result<(), Unheard>>;
 
     fn handle(&mut self, message: Heartbeat, _ctx: &mut Self::Context) -> Self::Result {
-        let Heartbeat { rig, beat, progress_age_ms } = message;
-        let told = stub(&self.rigs, &rig).map(|stub| stub.send(Pulse { beat, progress_age_ms }));
+        let Heartbeat {
+            rig,
+            beat,
+            progress_age_ms,
+        } = message;
+        let told = stub(&self.rigs, &rig).map(|stub| {
+            stub.send(Pulse {
+                beat,
+                progress_age_ms,
+            })
+        });
         Box::pin(async move { heard(told?.await).map(drop) })
     }
 }
@@ -92,7 +111,11 @@ impl Handler<TurnEnded> for RigDesk {
     type Result = ResponseFuture<Result<TurnVerdict, Unheard>>;
 
     fn handle(&mut self, message: TurnEnded, _ctx: &mut Self::Context) -> Self::Result {
-        let TurnEnded { rig, dispatch, report } = message;
+        let TurnEnded {
+            rig,
+            dispatch,
+            report,
+        } = message;
         let told = self.tell(&rig, Input::TurnEnded { dispatch, report });
         Box::pin(async move {
             match told.await? {
@@ -116,8 +139,19 @@ impl Handler<ContainerStarted> for RigDesk {
     type Result = ResponseFuture<Result<(), Unheard>>;
 
     fn handle(&mut self, message: ContainerStarted, _ctx: &mut Self::Context) -> Self::Result {
-        let ContainerStarted { rig, incarnation, live, unreported, credential } = message;
-        let input = Input::ContainerStarted { incarnation, live, unreported, credential };
+        let ContainerStarted {
+            rig,
+            incarnation,
+            live,
+            unreported,
+            credential,
+        } = message;
+        let input = Input::ContainerStarted {
+            incarnation,
+            live,
+            unreported,
+            credential,
+        };
         let told = self.tell(&rig, input);
         Box::pin(async move { told.await.map(drop) })
     }

@@ -61,7 +61,8 @@ impl RigStub {
 
     /// All beads, newest first.
     pub async fn beads(&self) -> Result<Vec<Bead>, Error> {
-        self.look(|rig, _| rig.beads().rev().cloned().collect()).await
+        self.look(|rig, _| rig.beads().rev().cloned().collect())
+            .await
     }
 
     /// All agents, oldest first.
@@ -73,8 +74,9 @@ impl RigStub {
     pub async fn set_policy(&self, policy: Policy) -> Result<(), Error> {
         let policy = policy.validate().map_err(|errors| {
             let first = errors.into_iter().next();
-            let (field, reason) =
-                first.map_or(("policy", String::new()), |e| (e.field, format!("must be {}", e.rule)));
+            let (field, reason) = first.map_or(("policy", String::new()), |e| {
+                (e.field, format!("must be {}", e.rule))
+            });
             Error::Invalid { field, reason }
         })?;
         self.tell(Input::SetPolicy(policy)).await.map(drop)
@@ -88,7 +90,13 @@ impl RigStub {
         report: DoneReport,
     ) -> Result<(), Error> {
         let (agent, dispatch) = (agent.clone(), dispatch.cloned());
-        self.tell(Input::Done { agent, dispatch, report }).await.map(drop)
+        self.tell(Input::Done {
+            agent,
+            dispatch,
+            report,
+        })
+        .await
+        .map(drop)
     }
 
     /// An external caller says that the agent's session ended; see [`Input::Completed`].
@@ -99,7 +107,13 @@ impl RigStub {
         completion: Completion,
     ) -> Result<(), Error> {
         let (agent, dispatch) = (agent.clone(), dispatch.cloned());
-        self.tell(Input::Completed { agent, dispatch, completion }).await.map(drop)
+        self.tell(Input::Completed {
+            agent,
+            dispatch,
+            completion,
+        })
+        .await
+        .map(drop)
     }
 
     /// A container's report that a dispatch is over; see [`Input::AgentDone`].
@@ -111,15 +125,25 @@ impl RigStub {
     /// nothing.
     pub async fn events(&self, from: u64, limit: usize) -> Result<Vec<BeadEvent>, Error> {
         let from = format!("{EVENT_PREFIX}{from:020}");
-        let found = self.stub.scan(EVENT_PREFIX, Some(&from), limit, Order::Forward).await?;
-        found.into_iter().map(|(key, value)| event_of(self.stub.id().as_str(), key, value)).collect()
+        let found = self
+            .stub
+            .scan(EVENT_PREFIX, Some(&from), limit, Order::Ascending)
+            .await?;
+        found
+            .into_iter()
+            .map(|(key, value)| event_of(self.stub.id().as_str(), key, value))
+            .collect()
     }
 }
 
 fn event_of(id: &str, key: String, value: serde_json::Value) -> Result<BeadEvent, Error> {
     serde_json::from_value(value).map_err(|error| {
         let (object, reason) = (id.to_owned(), error.to_string());
-        Error::Store(durable::Error::Corrupt { object, key, reason })
+        Error::Store(durable::Error::Corrupt {
+            object,
+            key,
+            reason,
+        })
     })
 }
 

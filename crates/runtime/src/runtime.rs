@@ -4,7 +4,7 @@
 //! handle is `Clone + Send + Sync`; the library runs its own threads.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -22,7 +22,7 @@ use crate::{
     data_dir::{DataDir, DataDirError},
     directory::{Directory, DirectoryActor},
     mail::{DirectoryMail, LedgerMail, RigMail},
-    preflight::ProgramFinder,
+    preflight::http_client,
     rig_actor::{Changes, RigActor},
     rig_desk::{self, RigDesk},
     rig_stub::RigStub,
@@ -46,9 +46,9 @@ pub enum StartError {
     /// The store can not be opened.
     #[error(transparent)]
     Store(#[from] durable::Error),
-    /// Secrets can not be read or written.
+    /// Towns and rigs can not be read.
     #[error(transparent)]
-    Vault(#[from] Error),
+    Runtime(#[from] Error),
     /// The system refused a thread or a client.
     #[error("the system refused {what}: {reason}")]
     System {
@@ -72,6 +72,7 @@ struct Inner {
     containers: Containers,
     vault: Arc<Vault>,
     data: Arc<DataDir>,
+    kilo_install: PathBuf,
     changes: Changes,
     actors: Mutex<Option<ActorThread>>,
 }
@@ -87,21 +88,33 @@ impl Runtime {
         let path = settings.data_dir.clone();
         let data = blocking(move || DataDir::open(path)).await??;
         let data = Arc::new(data);
-        let vault = Vault::new(data.secrets(), settings.environment.clone(), data.instance())?;
+        let vault = Vault::new(
+            data.secrets(),
+            data.instance(),
+            settings.environment.clone(),
+        );
         let vault = Arc::new(vault);
         let swept = kilo::end_marked(&marker(&data), SWEEP_GRACE).await;
         if swept.ended > 0 {
-            tracing::warn!(ended = swept.ended, "leftovers of an earlier life were ended");
+            tracing::warn!(
+                ended = swept.ended,
+                "leftovers of an earlier life were ended"
+            );
         }
         let store_dir = data.store();
-        let host_settings =
-            durable::Settings { arbiters: settings.arbiters, ..durable::Settings::default() };
+        let host_settings = durable::Settings {
+            arbiters: settings.arbiters,
+            ..durable::Settings::default()
+        };
         let host =
             blocking(move || Store::open(store_dir).and_then(|s| Host::start(s, host_settings)))
                 .await??;
         let actors = ActorThread::start()
             .await
-            .map_err(|error| StartError::System { what: "a thread", reason: error.to_string() })?;
+            .map_err(|error| StartError::System {
+                what: "a thread",
+                reason: error.to_string(),
+            })?;
         Self::wire(settings, data, vault, host, actors).await
     }
 
@@ -114,29 +127,43 @@ impl Runtime {
     ) -> Result<Self, StartError> {
         let changes = Changes::new();
         let slots = Slots::default();
-        let rig_mail = RigMail { containers: Arc::clone(&slots.containers) };
+        let rig_mail = RigMail {
+            containers: Arc::clone(&slots.containers),
+        };
         let rigs = host.namespace::<RigActor>(changes.clone(), Arc::new(rig_mail));
-        let directory_mail = DirectoryMail { directory: Arc::clone(&slots.directory) };
+        let directory_mail = DirectoryMail {
+            directory: Arc::clone(&slots.directory),
+        };
         let directories = host.namespace::<DirectoryActor>((), Arc::new(directory_mail));
-        let directory =
-            Directory::new(directories.stub(&ObjectId::from_name(DIRECTORY_ID)?), rigs.clone());
-        let ledger_mail =
-            LedgerMail { rigs: Arc::clone(&slots.rigs), ledgers: Arc::clone(&slots.ledgers) };
+        let directory = Directory::new(
+            directories.stub(&ObjectId::from_name(DIRECTORY_ID)?),
+            rigs.clone(),
+        );
+        let ledger_mail = LedgerMail {
+            rigs: Arc::clone(&slots.rigs),
+            ledgers: Arc::clone(&slots.ledgers),
+        };
         let ledgers = host.namespace::<Ledger>((), Arc::new(ledger_mail));
         let desk = RigDesk::new(rigs.clone());
         let desk = RigDesk::start_in_arbiter(&actors.arbiter(), move |_| desk);
         let port = rig_desk::port(&desk);
+        let kilo_install = settings.kilo_install.clone().unwrap_or_else(|| data.kilo());
         let containers = Containers::new(Parts {
             arbiter: actors.arbiter(),
             ledgers: ledgers.clone(),
             rigs: port.clone(),
             directory: directory.clone(),
             data: Arc::clone(&data),
-            http: http_client()?,
-            program: Arc::new(ProgramFinder::new(
-                settings.kilo_program.clone(),
-                settings.kilo_install.clone().unwrap_or_else(|| data.kilo()),
-            )),
+            http: http_client().map_err(|error| StartError::System {
+                what: "an HTTP client",
+                reason: error.to_string(),
+            })?,
+            program: Arc::default(),
+            search: kilo::Search {
+                setting: settings.kilo_program.clone(),
+                path_var: std::env::var_os("PATH"),
+                own_install: Some(kilo_install.clone()),
+            },
             settings,
             vault: Arc::clone(&vault),
         });
@@ -146,8 +173,20 @@ impl Runtime {
         let _ = slots.directory.set(directory.clone());
         let _ = slots.containers.set(containers.clone());
         let actors = Mutex::new(Some(actors));
-        let inner = Inner { host, rigs, directory, containers, vault, data, changes, actors };
-        let runtime = Self { inner: Arc::new(inner) };
+        let inner = Inner {
+            host,
+            rigs,
+            directory,
+            containers,
+            vault,
+            data,
+            kilo_install,
+            changes,
+            actors,
+        };
+        let runtime = Self {
+            inner: Arc::new(inner),
+        };
         runtime.start_containers().await?;
         Ok(runtime)
     }
@@ -170,7 +209,10 @@ impl Runtime {
     pub async fn rig_ids(&self) -> Result<Vec<RigId>, Error> {
         let ids = self.inner.rigs.ids().await?;
         // Every stored id went through RigId before.
-        Ok(ids.iter().filter_map(|id| RigId::new(id.as_str()).ok()).collect())
+        Ok(ids
+            .iter()
+            .filter_map(|id| RigId::new(id.as_str()).ok())
+            .collect())
     }
 
     /// Who owns which town and rig.
@@ -184,7 +226,7 @@ impl Runtime {
         gateway_url: Option<String>,
         token: SecretString,
     ) -> Result<String, Error> {
-        self.inner.vault.store(gateway_url, token).await
+        Ok(self.inner.vault.store(gateway_url, token).await?)
     }
 
     /// A number that changes whenever some rig has changed; look again then.
@@ -200,7 +242,10 @@ impl Runtime {
     /// Every alarm that is set: namespace, object and unix milliseconds.
     pub async fn alarms_pending(&self) -> Result<Vec<(String, String, i64)>, Error> {
         let pending = self.inner.host.alarms_pending().await?;
-        Ok(pending.into_iter().map(|(ns, id, at)| (ns, id.as_str().to_owned(), at)).collect())
+        Ok(pending
+            .into_iter()
+            .map(|(ns, id, at)| (ns, id.as_str().to_owned(), at))
+            .collect())
     }
 
     /// Pids of the `kilo serve` children.
@@ -218,8 +263,13 @@ impl Runtime {
         self.inner.data.path()
     }
 
+    /// Where our own install of kilo is looked for.
+    pub fn kilo_install_dir(&self) -> &Path {
+        &self.inner.kilo_install
+    }
+
     /// The directory of a rig's clone and worktrees.
-    pub fn rig_dir(&self, town: &rig::TownId, rig: &RigId) -> std::path::PathBuf {
+    pub fn rig_dir(&self, town: &rig::TownId, rig: &RigId) -> PathBuf {
         self.inner.data.rig(town, rig)
     }
 
@@ -233,7 +283,11 @@ impl Runtime {
             inner.containers.end_servers().await;
         }
         inner.host.stop().await;
-        let actors = inner.actors.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let actors = inner
+            .actors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(actors) = actors {
             actors.stop().await;
         }
@@ -249,14 +303,12 @@ struct Slots {
     directory: Arc<OnceLock<Directory>>,
 }
 
-/// For our own requests to gateways: no redirects, which would carry the token elsewhere.
-fn http_client() -> Result<reqwest::Client, StartError> {
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(10))
-        .timeout(Duration::from_secs(30))
-        .build()
-        .map_err(|error| StartError::System { what: "an HTTP client", reason: error.to_string() })
+/// How many processes carry that marker in their environment right now.
+pub async fn processes_with(marker: &[(String, String)]) -> usize {
+    let marker = marker.to_vec();
+    let count = tokio::task::spawn_blocking(move || kilo::marked(&marker).len()).await;
+    // Only a panic in the scan gets here; then nothing is known to be gone.
+    count.unwrap_or(usize::MAX)
 }
 
 async fn blocking<T: Send + 'static>(
@@ -264,11 +316,16 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, StartError> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| StartError::System { what: "a thread", reason: error.to_string() })
+        .map_err(|error| StartError::System {
+            what: "a thread",
+            reason: error.to_string(),
+        })
 }
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").field("data_dir", &self.inner.data.path()).finish_non_exhaustive()
+        f.debug_struct("Runtime")
+            .field("data_dir", &self.inner.data.path())
+            .finish_non_exhaustive()
     }
 }

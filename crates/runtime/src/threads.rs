@@ -27,9 +27,15 @@ impl ActorThread {
                 let _ = runner.run();
             }
         };
-        let thread = std::thread::Builder::new().name("wellhead-actors".to_owned()).spawn(run)?;
+        let thread = std::thread::Builder::new()
+            .name("wellhead-actors".to_owned())
+            .spawn(run)?;
         let (arbiter, system) = ready.await.map_err(std::io::Error::other)?;
-        Ok(Self { arbiter, system, thread: Some(thread) })
+        Ok(Self {
+            arbiter,
+            system,
+            thread: Some(thread),
+        })
     }
 
     pub(crate) fn arbiter(&self) -> ArbiterHandle {

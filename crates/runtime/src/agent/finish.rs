@@ -10,7 +10,7 @@ use kilo::SessionEnded;
 use rig::{Failure, Outcome, Report, Work};
 
 use super::{Agent, Gear, How, Leave};
-use crate::workspace::Worktree;
+use crate::workspace::{Worktree, saved_ref};
 
 /// A session's tools get this long between TERM and KILL.
 const TOOL_GRACE: Duration = Duration::from_secs(2);
@@ -29,12 +29,20 @@ impl Agent {
         };
         let dispatch = self.dispatch().clone();
         tracing::info!(%dispatch, rig = %self.rig, outcome = kind(&outcome), "agent is done");
-        Report { dispatch, outcome, session, output: leave.output, usage: leave.usage }
+        Report {
+            dispatch,
+            outcome,
+            session,
+            output: leave.output,
+            usage: leave.usage,
+        }
     }
 
     /// The session is absent from its server and its processes are gone, or the server is ended.
     async fn prove_over(&self, gear: &mut Gear) {
-        let Some(session) = &mut gear.session else { return };
+        let Some(session) = &mut gear.session else {
+            return;
+        };
         let swept = match session.end(TOOL_GRACE).await {
             SessionEnded::Proven(swept) => swept,
             SessionEnded::StillBusy(swept) => {
@@ -53,12 +61,17 @@ impl Agent {
 
     async fn completed(&self, worktree: Option<&Worktree>, text: Option<String>) -> Outcome {
         let Some(worktree) = worktree else {
-            return Outcome::Completed { work: Work::None, text };
+            return Outcome::Completed {
+                work: Work::None,
+                text,
+            };
         };
-        let message = format!("Save what the agent left: {}", self.order.title);
-        match worktree.settle(Some(&message)).await {
+        match worktree.outcome_work(true).await {
             Ok(work) => Outcome::Completed { work, text },
-            Err(failure) => Outcome::Failed { failure, work: Work::None },
+            Err(failure) => Outcome::Failed {
+                failure,
+                work: Work::None,
+            },
         }
     }
 
@@ -66,16 +79,18 @@ impl Agent {
     /// with.
     async fn failed(&self, worktree: Option<&Worktree>, failure: Failure) -> Outcome {
         let Some(worktree) = worktree else {
-            return Outcome::Failed { failure, work: Work::None };
+            return Outcome::Failed {
+                failure,
+                work: Work::None,
+            };
         };
         if failure.class.is_charged() {
             let dispatch = self.dispatch();
-            let name = format!("refs/wellhead/saved/{}/{}", dispatch.bead, dispatch.no);
-            if let Err(error) = worktree.save_and_reset(&name).await {
+            if let Err(error) = worktree.save_and_reset(&saved_ref(dispatch)).await {
                 tracing::warn!(%dispatch, error = error.text, "the tree was not saved; it is left");
             }
         }
-        let work = match worktree.settle(None).await {
+        let work = match worktree.outcome_work(false).await {
             Ok(work) => work,
             Err(error) => {
                 tracing::warn!(dispatch = %self.dispatch(), error = error.text, "no look at git");

@@ -76,7 +76,11 @@ pub(crate) enum How {
 
 impl Leave {
     pub(crate) fn failed(failure: Failure) -> Self {
-        Self { how: How::Failed(failure), output: false, usage: Usage::default() }
+        Self {
+            how: How::Failed(failure),
+            output: false,
+            usage: Usage::default(),
+        }
     }
 }
 
@@ -107,8 +111,17 @@ impl Agent {
 pub(crate) fn broken(dispatch: DispatchId, error: &str) -> Report {
     let text = format!("the agent's own task ended unexpectedly: {error}");
     let failure = Failure::new(Class::Crash, Stage::Turn, text);
-    let outcome = Outcome::Failed { failure, work: Work::None };
-    Report { dispatch, outcome, session: None, output: false, usage: Usage::default() }
+    let outcome = Outcome::Failed {
+        failure,
+        work: Work::None,
+    };
+    Report {
+        dispatch,
+        outcome,
+        session: None,
+        output: false,
+        usage: Usage::default(),
+    }
 }
 
 /// Stores the report; a full queue is waited for, a stopped store ends the try: the next life of
@@ -116,7 +129,10 @@ pub(crate) fn broken(dispatch: DispatchId, error: &str) -> Report {
 pub(crate) async fn repeat_until_stored(ledger: &Stub<Ledger>, finish: Finish) {
     let Finish { rig, report } = finish;
     loop {
-        let finish = Finish { rig: rig.clone(), report: report.clone() };
+        let finish = Finish {
+            rig: rig.clone(),
+            report: report.clone(),
+        };
         match ledger.send(finish).await {
             Ok(()) => return,
             Err(durable::Error::Overloaded) => {

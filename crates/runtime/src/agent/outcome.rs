@@ -17,7 +17,10 @@ pub(super) fn of_error(error: &SessionError) -> Failure {
         _ => Class::AgentFailed,
     };
     let retry_after_ms = error.retry_after_ms.and_then(|ms| i64::try_from(ms).ok());
-    Failure { retry_after_ms, ..Failure::new(class, Stage::Turn, error.text.clone()) }
+    Failure {
+        retry_after_ms,
+        ..Failure::new(class, Stage::Turn, error.text.clone())
+    }
 }
 
 /// The failure that a start of a server is.
@@ -40,10 +43,26 @@ pub(super) fn of_exit(exit: &ExitInfo, was_alone: bool) -> Failure {
     } else {
         (Class::Lost, "kilo ended under several sessions")
     };
-    Failure::new(class, Stage::Turn, format!("{whose}: {exit}"))
+    Failure::new(class, Stage::Turn, format!("{whose}: {}", words(exit)))
+}
+
+fn words(exit: &ExitInfo) -> String {
+    let how = match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("killed by signal {signal}"),
+        (Some(code), None) => format!("exit code {code}"),
+        (None, None) => "it is gone".to_owned(),
+    };
+    match exit.stderr_tail.last() {
+        Some(line) => format!("{how}; its last line: {line}"),
+        None => how,
+    }
 }
 
 /// Usage in the core's words.
 pub(super) fn usage(usage: kilo::Usage) -> Usage {
-    Usage { input_tokens: usage.input, output_tokens: usage.output, cost_usd: usage.cost }
+    Usage {
+        input_tokens: usage.input,
+        output_tokens: usage.output,
+        cost_usd: usage.cost,
+    }
 }

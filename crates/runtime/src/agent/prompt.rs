@@ -31,7 +31,9 @@ pub(super) fn task(order: &DispatchOrder) -> String {
         text.push_str(body);
     }
     if order.failures > 0 {
-        text.push_str("\n\nAn earlier attempt at this task failed. Look at what is already there first.");
+        text.push_str(
+            "\n\nAn earlier attempt at this task failed. Look at what is already there first.",
+        );
     }
     text
 }

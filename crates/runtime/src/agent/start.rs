@@ -17,7 +17,8 @@ use crate::{
 impl Agent {
     /// Brings the session up and sends its prompt.
     pub(super) async fn start(&self, gear: &mut Gear) -> Result<(), Failure> {
-        let deadline = Duration::from_millis(u64::try_from(self.order.start_deadline_ms).unwrap_or(0));
+        let deadline =
+            Duration::from_millis(u64::try_from(self.order.start_deadline_ms).unwrap_or(0));
         let (kit, rig, order) = (&*self.kit, &self.rig, &*self.order);
         let phases = async {
             worktree(kit, rig, order, gear).await?;
@@ -60,34 +61,27 @@ async fn worktree(
         base_branch: order.base_branch.clone(),
         dispatch: order.dispatch.clone(),
     };
-    match repository.prepare(&request).await {
-        Ok(worktree) => gear.worktree = Some(worktree),
-        Err(failure) => return Err(whose_fault(kit, order, failure).await),
-    }
+    gear.worktree = Some(repository.prepare(&request).await?);
     Ok(())
-}
-
-/// While the rig's own check passes, a worktree or branch that fails is this bead's trouble alone
-/// and must not stop the rig.
-async fn whose_fault(kit: &Kit, order: &rig::DispatchOrder, failure: Failure) -> Failure {
-    let is_sound = kit.check_git(&order.config).await.is_ok();
-    let class = if is_sound { Class::AgentFailed } else { failure.class };
-    Failure { class, ..failure }
 }
 
 /// The agent's directory: the middle part of its branch `gt/<agent>/<bead>`.
 fn agent_slug(order: &rig::DispatchOrder) -> String {
-    order.branch.split('/').nth(1).unwrap_or(order.agent.as_str()).to_owned()
+    order
+        .branch
+        .split('/')
+        .nth(1)
+        .unwrap_or(order.agent.as_str())
+        .to_owned()
 }
 
-async fn server(
-    kit: &Kit,
-    order: &rig::DispatchOrder,
-    gear: &mut Gear,
-) -> Result<String, Failure> {
+async fn server(kit: &Kit, order: &rig::DispatchOrder, gear: &mut Gear) -> Result<String, Failure> {
     let (spec, model) = kit.server_spec(order).await?;
-    let lease: ServerLease =
-        kit.servers.lease(&spec).await.map_err(|error| outcome::of_start(&error))?;
+    let lease: ServerLease = kit
+        .servers
+        .lease(&spec)
+        .await
+        .map_err(|error| outcome::of_start(&error))?;
     let checked = lease.server().check_model(&model).await;
     gear.lease = Some(lease);
     gear.model.clone_from(&model);
@@ -104,15 +98,27 @@ async fn server(
 
 async fn session(order: &rig::DispatchOrder, gear: &mut Gear) -> Result<(), Failure> {
     let (Some(lease), Some(worktree)) = (&gear.lease, &gear.worktree) else {
-        return Err(Failure::new(Class::Crash, Stage::Session, "the start lost its own parts"));
+        return Err(Failure::new(
+            Class::Crash,
+            Stage::Session,
+            "the start lost its own parts",
+        ));
     };
-    let dir = worktree.path();
+    let dir = worktree.path.as_path();
     if let Some(id) = &order.resume {
-        let resumed = lease.server().resume_session(id, dir).await.map_err(failed_call)?;
+        let resumed = lease
+            .server()
+            .resume_session(id, dir)
+            .await
+            .map_err(failed_call)?;
         gear.session = resumed;
     }
     if gear.session.is_none() {
-        let session = lease.server().open_session(dir, &order.title).await.map_err(failed_call)?;
+        let session = lease
+            .server()
+            .open_session(dir, &order.title)
+            .await
+            .map_err(failed_call)?;
         gear.session = Some(session);
     }
     Ok(())
@@ -129,13 +135,22 @@ async fn send_prompt(
     gear: &mut Gear,
 ) -> Result<(), Failure> {
     let Some(session) = &mut gear.session else {
-        return Err(Failure::new(Class::Crash, Stage::Prompt, "the start lost its own session"));
+        return Err(Failure::new(
+            Class::Crash,
+            Stage::Prompt,
+            "the start lost its own session",
+        ));
     };
     let resumed = order.resume.as_deref() == Some(session.id());
-    let text = if resumed { prompt::resume(order) } else { prompt::task(order) };
+    let text = if resumed {
+        prompt::resume(order)
+    } else {
+        prompt::task(order)
+    };
     let mut options = PromptOptions::new(ModelRef::kilo(model));
     options.system = Some(prompt::system(order, rig));
-    session.prompt(&text, &options).await.map_err(|error| {
-        Failure::new(Class::Crash, Stage::Prompt, error.to_string())
-    })
+    session
+        .prompt(&text, &options)
+        .await
+        .map_err(|error| Failure::new(Class::Crash, Stage::Prompt, error.to_string()))
 }

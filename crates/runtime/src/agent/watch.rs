@@ -8,7 +8,7 @@ use std::time::Duration;
 use kilo::{
     Judgement, ModelRef, PermissionReply, PromptOptions, SessionEvent, ToolStatus, TurnEnd,
 };
-use rig::{Beat, Class, Failure, Stage, TurnReport, TurnVerdict, Usage};
+use rig::{Beat, Class, Failure, Stage, TurnReport, TurnVerdict, Usage, Work};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{Agent, Gear, How, Leave, StopOrder, outcome, prompt};
@@ -47,7 +47,11 @@ impl Agent {
     ) -> Leave {
         let mut watch = Watch::new();
         let how = self.turns(gear, &mut watch, stops).await;
-        Leave { how, output: watch.output, usage: watch.usage }
+        Leave {
+            how,
+            output: watch.output,
+            usage: watch.usage,
+        }
     }
 
     async fn turns(
@@ -56,7 +60,8 @@ impl Agent {
         watch: &mut Watch,
         stops: &mut mpsc::Receiver<StopOrder>,
     ) -> How {
-        let beat_every = Duration::from_millis(u64::try_from(self.order.heartbeat_ms).unwrap_or(15_000));
+        let beat_every =
+            Duration::from_millis(u64::try_from(self.order.heartbeat_ms).unwrap_or(15_000));
         let mut beats = tokio::time::interval(beat_every);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -92,12 +97,17 @@ impl Agent {
                     return self.beat(watch).await;
                 }
             }
-            SessionEvent::Retrying { attempt, message, .. } => {
+            SessionEvent::Retrying {
+                attempt, message, ..
+            } => {
                 tracing::info!(dispatch = %self.dispatch(), attempt, message, "kilo asks again");
             }
             SessionEvent::Offline { message, .. } => {
                 let failure = Failure::new(Class::Gateway, Stage::Turn, message);
-                return Some(How::Failed(Failure { offline: true, ..failure }));
+                return Some(How::Failed(Failure {
+                    offline: true,
+                    ..failure
+                }));
             }
             SessionEvent::PermissionAsked { id, text } => {
                 tracing::info!(dispatch = %self.dispatch(), text, "a permission is given");
@@ -110,7 +120,10 @@ impl Agent {
             SessionEvent::Usage(usage) => watch.usage = outcome::usage(usage),
             SessionEvent::TurnEnd(end) => return self.on_turn_end(watch, end),
             SessionEvent::ServerGone(exit) => {
-                let alone = gear.lease.as_ref().is_none_or(crate::container::ServerLease::was_alone);
+                let alone = gear
+                    .lease
+                    .as_ref()
+                    .is_none_or(crate::container::ServerLease::was_alone);
                 return Some(How::Failed(outcome::of_exit(&exit, alone)));
             }
         }
@@ -123,28 +136,36 @@ impl Agent {
         watch.output |= end.model_output;
         watch.usage = outcome::usage(end.usage);
         watch.turn_no += 1;
-        let failed = |class, text: String| Some(How::Failed(Failure::new(class, Stage::Turn, text)));
+        let failed =
+            |class, text: String| Some(How::Failed(Failure::new(class, Stage::Turn, text)));
         match &end.judgement {
             Judgement::Answered { .. } => {
                 // None after `done`: then only the turn's end was waited for.
-                let quiet = if watch.stopping.is_some() { 0 } else { self.order.idle_grace_ms };
+                let quiet = if watch.stopping.is_some() {
+                    0
+                } else {
+                    self.order.idle_grace_ms
+                };
                 let quiet = Duration::from_millis(u64::try_from(quiet).unwrap_or(0));
                 watch.judge_at = Instant::now() + quiet;
                 watch.ended = Some(end);
                 None
             }
-            Judgement::Empty => {
-                failed(Class::EndedEmpty, "the session ended without any output".to_owned())
-            }
+            Judgement::Empty => failed(
+                Class::EndedEmpty,
+                "the session ended without any output".to_owned(),
+            ),
             Judgement::Failed(error) => Some(How::Failed(outcome::of_error(error))),
             Judgement::Interrupted if watch.stopping.is_some() => Some(watch.interrupted()),
-            Judgement::Interrupted => {
-                failed(Class::Interrupted, "the turn was aborted from outside".to_owned())
-            }
+            Judgement::Interrupted => failed(
+                Class::Interrupted,
+                "the turn was aborted from outside".to_owned(),
+            ),
             Judgement::Unfinished { why } => match &watch.asked {
-                Some(question) => {
-                    failed(Class::Unanswered, format!("it asked, and nobody answers: {question}"))
-                }
+                Some(question) => failed(
+                    Class::Unanswered,
+                    format!("it asked, and nobody answers: {question}"),
+                ),
                 None => failed(Class::AgentFailed, why.clone()),
             },
         }
@@ -157,17 +178,30 @@ impl Agent {
         if watch.stopping.is_some() {
             return Some(How::Completed(text));
         }
-        let work = match &gear.worktree {
-            Some(worktree) => worktree.peek().await,
-            None => return Some(How::Completed(text)),
+        let Some(worktree) = &gear.worktree else {
+            return Some(How::Completed(text));
         };
-        let work = match work {
-            Ok(work) => work,
+        let work = match worktree.state().await {
+            Ok(state) if state.dirty && !state.is_fresh => Work::Saved { sha: state.head },
+            Ok(state) => state.work(),
             Err(failure) => return Some(How::Failed(failure)),
         };
-        let report = TurnReport { turn_no: watch.turn_no, work, output: watch.output };
+        let report = TurnReport {
+            turn_no: watch.turn_no,
+            work,
+            output: watch.output,
+        };
         let (rig, dispatch) = (self.rig.clone(), self.dispatch().clone());
-        match self.rigs.turn.send(TurnEnded { rig, dispatch, report }).await {
+        match self
+            .rigs
+            .turn
+            .send(TurnEnded {
+                rig,
+                dispatch,
+                report,
+            })
+            .await
+        {
             Ok(Ok(TurnVerdict::End)) => Some(How::Completed(text)),
             Ok(Ok(TurnVerdict::Nudge(nudge))) => self.nudge(gear, watch, &nudge).await,
             Ok(Err(Unheard::Stale)) => Some(stale()),
@@ -186,9 +220,11 @@ impl Agent {
         let session = gear.session.as_mut()?;
         match session.prompt(text, &options).await {
             Ok(()) => None,
-            Err(error) => {
-                Some(How::Failed(Failure::new(Class::Crash, Stage::Prompt, error.to_string())))
-            }
+            Err(error) => Some(How::Failed(Failure::new(
+                Class::Crash,
+                Stage::Prompt,
+                error.to_string(),
+            ))),
         }
     }
 
@@ -196,7 +232,11 @@ impl Agent {
         if watch.started {
             return None;
         }
-        let session = gear.session.as_ref().map(|s| s.id().to_owned()).unwrap_or_default();
+        let session = gear
+            .session
+            .as_ref()
+            .map(|s| s.id().to_owned())
+            .unwrap_or_default();
         let message = AgentStarted {
             rig: self.rig.clone(),
             dispatch: self.dispatch().clone(),
@@ -229,7 +269,11 @@ impl Agent {
         let progress_age_ms = watch
             .progress_at
             .map(|at| i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX));
-        let message = Heartbeat { rig: self.rig.clone(), beat, progress_age_ms };
+        let message = Heartbeat {
+            rig: self.rig.clone(),
+            beat,
+            progress_age_ms,
+        };
         match self.rigs.heartbeat.send(message).await {
             Ok(Err(Unheard::Stale)) => Some(stale()),
             // A lost beat is what the lease is for.
@@ -287,24 +331,35 @@ impl Watch {
     }
 
     fn interrupted(&self) -> How {
-        let reason = self.stopping.as_ref().map_or("stopped", |order| order.reason.as_str());
+        let reason = self
+            .stopping
+            .as_ref()
+            .map_or("stopped", |order| order.reason.as_str());
         How::Failed(Failure::new(Class::Interrupted, Stage::Turn, reason))
     }
 }
 
 fn stale() -> How {
-    How::Failed(Failure::new(Class::Interrupted, Stage::Turn, "the dispatch is not current"))
+    How::Failed(Failure::new(
+        Class::Interrupted,
+        Stage::Turn,
+        "the dispatch is not current",
+    ))
 }
 
 async fn answer_permission(gear: &mut Gear, id: &str) {
-    let Some(session) = &mut gear.session else { return };
+    let Some(session) = &mut gear.session else {
+        return;
+    };
     if let Err(error) = session.reply_permission(id, PermissionReply::Once).await {
         tracing::warn!(%error, "a permission was not answered; the progress deadline will end it");
     }
 }
 
 async fn reject_question(gear: &mut Gear, id: &str) {
-    let Some(session) = &mut gear.session else { return };
+    let Some(session) = &mut gear.session else {
+        return;
+    };
     if let Err(error) = session.reject_question(id).await {
         tracing::warn!(%error, "a question was not rejected; the progress deadline will end it");
     }

@@ -66,7 +66,10 @@ impl ContainerActor {
         let key = (rig.clone(), order.dispatch.clone());
         if self.early_stops.remove(&key) {
             // A fresh channel has room for one.
-            let _ = stop.try_send(StopOrder { grace_ms: 0, reason: "stopped early".to_owned() });
+            let _ = stop.try_send(StopOrder {
+                grace_ms: 0,
+                reason: "stopped early".to_owned(),
+            });
         }
         self.crew.insert(key.clone(), stop);
         let agent = Agent {
@@ -115,34 +118,32 @@ pub(crate) struct StopAll {
     pub(crate) reason: String,
 }
 
-/// Who is on board?
+/// How many agents are on board?
 #[derive(Message)]
-#[rtype(result = "Vec<AgentView>")]
+#[rtype(result = "usize")]
 pub(crate) struct Crew;
-
-/// One agent on board.
-#[derive(Clone, Debug)]
-pub(crate) struct AgentView {
-    /// Its rig.
-    pub(crate) rig: RigId,
-    /// Its dispatch.
-    pub(crate) dispatch: DispatchId,
-}
 
 impl Handler<Dispatch> for ContainerActor {
     type Result = ResponseActFuture<Self, Result<(), NotTaken>>;
 
     fn handle(&mut self, message: Dispatch, _ctx: &mut Self::Context) -> Self::Result {
-        let take = Take { rig: message.rig.clone(), dispatch: message.order.dispatch.clone() };
+        let take = Take {
+            rig: message.rig.clone(),
+            dispatch: message.order.dispatch.clone(),
+        };
         let taken = self.ledger.send(take);
-        Box::pin(taken.into_actor(self).map(move |taken, actor, ctx| match taken {
-            Ok(Taken::Fresh) => {
-                actor.launch(ctx, message);
-                Ok(())
-            }
-            Ok(Taken::Known) => Ok(()),
-            Err(error) => Err(NotTaken(error.to_string())),
-        }))
+        Box::pin(
+            taken
+                .into_actor(self)
+                .map(move |taken, actor, ctx| match taken {
+                    Ok(Taken::Fresh) => {
+                        actor.launch(ctx, message);
+                        Ok(())
+                    }
+                    Ok(Taken::Known) => Ok(()),
+                    Err(error) => Err(NotTaken(error.to_string())),
+                }),
+        )
     }
 }
 
@@ -150,21 +151,33 @@ impl Handler<StopAgent> for ContainerActor {
     type Result = ResponseActFuture<Self, Result<(), NotTaken>>;
 
     fn handle(&mut self, message: StopAgent, _ctx: &mut Self::Context) -> Self::Result {
-        let StopAgent { rig, dispatch, grace_ms, reason } = message;
-        let asked = self.ledger.send(AskStop { rig: rig.clone(), dispatch: dispatch.clone() });
-        Box::pin(asked.into_actor(self).map(move |answer, actor, _ctx| match answer {
-            Ok(Stopping::Over) => Ok(()),
-            Ok(Stopping::Runs) => {
-                let key = (rig, dispatch);
-                match actor.crew.get(&key) {
-                    // A full channel already holds orders to stop.
-                    Some(stop) => drop(stop.try_send(StopOrder { grace_ms, reason })),
-                    None => drop(actor.early_stops.insert(key)),
-                }
-                Ok(())
-            }
-            Err(error) => Err(NotTaken(error.to_string())),
-        }))
+        let StopAgent {
+            rig,
+            dispatch,
+            grace_ms,
+            reason,
+        } = message;
+        let asked = self.ledger.send(AskStop {
+            rig: rig.clone(),
+            dispatch: dispatch.clone(),
+        });
+        Box::pin(
+            asked
+                .into_actor(self)
+                .map(move |answer, actor, _ctx| match answer {
+                    Ok(Stopping::Over) => Ok(()),
+                    Ok(Stopping::Runs) => {
+                        let key = (rig, dispatch);
+                        match actor.crew.get(&key) {
+                            // A full channel already holds orders to stop.
+                            Some(stop) => drop(stop.try_send(StopOrder { grace_ms, reason })),
+                            None => drop(actor.early_stops.insert(key)),
+                        }
+                        Ok(())
+                    }
+                    Err(error) => Err(NotTaken(error.to_string())),
+                }),
+        )
     }
 }
 
@@ -189,7 +202,11 @@ impl Handler<BreakerTripped> for ContainerActor {
     type Result = ();
 
     fn handle(&mut self, message: BreakerTripped, _ctx: &mut Self::Context) {
-        let BreakerTripped { rig, failure, next_probe_at } = message;
+        let BreakerTripped {
+            rig,
+            failure,
+            next_probe_at,
+        } = message;
         tracing::warn!(%rig, class = %failure.class, text = failure.text,
             next_probe_at = next_probe_at.0, "breaker opened");
         self.tripped.insert(rig, failure.text);
@@ -222,19 +239,18 @@ impl Handler<StopAll> for ContainerActor {
         for stop in self.crew.values() {
             let reason = message.reason.clone();
             // A full channel already holds orders to stop.
-            let _ = stop.try_send(StopOrder { grace_ms: 0, reason });
+            let _ = stop.try_send(StopOrder {
+                grace_ms: 0,
+                reason,
+            });
         }
     }
 }
 
 impl Handler<Crew> for ContainerActor {
-    type Result = MessageResult<Crew>;
+    type Result = usize;
 
     fn handle(&mut self, _message: Crew, _ctx: &mut Self::Context) -> Self::Result {
-        let view = |(rig, dispatch): &(RigId, DispatchId)| AgentView {
-            rig: rig.clone(),
-            dispatch: dispatch.clone(),
-        };
-        MessageResult(self.crew.keys().map(view).collect())
+        self.crew.len()
     }
 }

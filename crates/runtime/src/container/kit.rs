@@ -7,6 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rig::{Class, DispatchOrder, Failure, RigConfig, RigId, Stage, TownId};
 use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
 
 use super::servers::{ServerSpec, Servers, private_dir};
 use crate::{
@@ -29,24 +30,21 @@ pub(crate) struct Kit {
     pub(crate) servers: Servers,
     pub(crate) repositories: Repositories,
     pub(crate) http: reqwest::Client,
-    pub(crate) program: Arc<preflight::ProgramFinder>,
+    pub(crate) program: Arc<OnceCell<kilo::Found>>,
+    pub(crate) search: kilo::Search,
 }
 
 impl Kit {
     /// Checks what a dispatch of that rig would need, without a session.
     pub(crate) async fn check(&self, config: &RigConfig) -> rig::Preflight {
-        preflight::check(&self.checks(), config).await
-    }
-
-    /// Checks the repository alone.
-    pub(crate) async fn check_git(&self, config: &RigConfig) -> Result<(), Failure> {
-        preflight::check_git(config).await
+        preflight::check(&self.checks(), config).await.preflight
     }
 
     fn checks(&self) -> Checks<'_> {
         Checks {
             vault: &self.vault,
             program: &self.program,
+            search: &self.search,
             default_model: self.settings.default_model.as_deref(),
             http: &self.http,
         }
@@ -57,13 +55,16 @@ impl Kit {
         &self,
         order: &DispatchOrder,
     ) -> Result<(ServerSpec, String), Failure> {
-        let resolved = self.vault.resolve(&order.config.credentials)?;
-        let program = self.program.find().await?;
-        let model = preflight::resolve_model(&self.checks(), &order.config, &resolved).await?;
+        let resolved = self.vault.resolve(&order.config.credentials).await?;
+        let found = preflight::find_program(&self.program, &self.search).await?;
+        let wanted = order.config.model.as_deref();
+        let default = self.settings.default_model.as_deref();
+        let model =
+            preflight::resolve_model(&self.http, &resolved.credentials, wanted, default).await?;
         let gateway = resolved.credentials.gateway_url().to_string();
         let key = server_key(&[&gateway, &resolved.id, &model]);
         let settings = kilo::ServerSettings {
-            program,
+            program: found.program.clone(),
             private_dir: private_dir(&self.data.servers(&self.town), &key),
             credentials: resolved.credentials,
             model: model.clone(),
@@ -86,12 +87,13 @@ impl Kit {
         &self,
         rig: &RigId,
         config: &RigConfig,
-    ) -> Result<Arc<Repository>, Failure> {
-        let url = GitUrl::parse(&config.git_url).map_err(|error| {
-            Failure::new(Class::Git, Stage::Worktree, error.to_string())
-        })?;
+    ) -> Result<Repository, Failure> {
+        let url = GitUrl::parse(&config.git_url)
+            .map_err(|error| Failure::new(Class::Git, Stage::Worktree, error.to_string()))?;
         let dir: PathBuf = self.data.rig(&self.town, rig);
-        Ok(self.repositories.get(dir, url, config.default_branch.clone()))
+        Ok(self
+            .repositories
+            .open(dir, url, config.default_branch.clone()))
     }
 }
 

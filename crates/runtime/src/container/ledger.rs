@@ -10,8 +10,6 @@ use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Turn};
 use rig::{Class, DispatchId, Failure, Outcome, Report, RigId, Stage, Usage, Work};
 use serde::{Deserialize, Serialize};
 
-use crate::rig_actor::all;
-
 const ENTRY_PREFIX: &str = "dispatch/";
 
 /// The newest dispatch seen of one bead.
@@ -128,9 +126,22 @@ impl Ledger {
 
     fn end(&mut self, turn: &mut Turn<'_, LedgerEffect>, rig: RigId, report: Report) {
         let dispatch = report.dispatch.clone();
-        turn.send(LedgerEffect { rig: rig.clone(), report: report.clone() });
-        let state = State::Over { report: Box::new(report), told: false };
-        self.put(turn, Entry { rig, dispatch, state });
+        turn.send(LedgerEffect {
+            rig: rig.clone(),
+            report: report.clone(),
+        });
+        let state = State::Over {
+            report: Box::new(report),
+            told: false,
+        };
+        self.put(
+            turn,
+            Entry {
+                rig,
+                dispatch,
+                state,
+            },
+        );
     }
 
     fn entry(&self, rig: &RigId, dispatch: &DispatchId) -> Option<&Entry> {
@@ -144,9 +155,9 @@ impl Object for Ledger {
     type Effect = LedgerEffect;
 
     fn load(_id: &ObjectId, records: &Records<'_>, _env: &()) -> Result<Self, durable::Error> {
-        let entries: Vec<Entry> = all(records, ENTRY_PREFIX)?;
-        let entries = entries.into_iter().map(|e| (key(&e.rig, &e.dispatch), e)).collect();
-        Ok(Self { entries })
+        Ok(Self {
+            entries: records.all(ENTRY_PREFIX)?.into_iter().collect(),
+        })
     }
 
     fn alarm(
@@ -161,23 +172,46 @@ impl Object for Ledger {
 
 impl Handle<Take> for Ledger {
     fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, take: Take) -> Taken {
-        if self.entry(&take.rig, &take.dispatch).is_some_and(|e| e.dispatch.no >= take.dispatch.no) {
+        if self
+            .entry(&take.rig, &take.dispatch)
+            .is_some_and(|e| e.dispatch.no >= take.dispatch.no)
+        {
             return Taken::Known;
         }
         let Take { rig, dispatch } = take;
-        self.put(turn, Entry { rig, dispatch, state: State::Taken { session: None } });
+        self.put(
+            turn,
+            Entry {
+                rig,
+                dispatch,
+                state: State::Taken { session: None },
+            },
+        );
         Taken::Fresh
     }
 }
 
 impl Handle<NoteSession> for Ledger {
     fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, note: NoteSession) {
-        let NoteSession { rig, dispatch, session } = note;
+        let NoteSession {
+            rig,
+            dispatch,
+            session,
+        } = note;
         let runs = self
             .entry(&rig, &dispatch)
             .is_some_and(|e| e.dispatch == dispatch && matches!(e.state, State::Taken { .. }));
         if runs {
-            self.put(turn, Entry { rig, dispatch, state: State::Taken { session: Some(session) } });
+            self.put(
+                turn,
+                Entry {
+                    rig,
+                    dispatch,
+                    state: State::Taken {
+                        session: Some(session),
+                    },
+                },
+            );
         }
     }
 }
@@ -220,7 +254,9 @@ impl Handle<AskStop> for Ledger {
 
 impl Handle<Told> for Ledger {
     fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, Told { rig, dispatch }: Told) {
-        let Some(mut entry) = self.entry(&rig, &dispatch).cloned() else { return };
+        let Some(mut entry) = self.entry(&rig, &dispatch).cloned() else {
+            return;
+        };
         if let State::Over { told, .. } = &mut entry.state
             && entry.dispatch == dispatch
             && !*told
@@ -232,26 +268,48 @@ impl Handle<Told> for Ledger {
 }
 
 impl Handle<Boot> for Ledger {
-    fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, _boot: Boot) -> Vec<(RigId, DispatchId)> {
+    fn handle(
+        &mut self,
+        turn: &mut Turn<'_, LedgerEffect>,
+        _boot: Boot,
+    ) -> Vec<(RigId, DispatchId)> {
         let taken: Vec<Entry> = self
             .entries
             .values()
             .filter(|entry| matches!(entry.state, State::Taken { .. }))
             .cloned()
             .collect();
-        for Entry { rig, dispatch, state } in taken {
-            let State::Taken { session } = state else { continue };
+        for Entry {
+            rig,
+            dispatch,
+            state,
+        } in taken
+        {
+            let State::Taken { session } = state else {
+                continue;
+            };
             let text = "wellhead ended while this session ran";
             let failure = Failure::new(Class::Lost, Stage::Session, text);
-            let outcome = Outcome::Failed { failure, work: Work::None };
+            let outcome = Outcome::Failed {
+                failure,
+                work: Work::None,
+            };
             self.end(turn, rig, over(dispatch, session, outcome));
         }
         let untold = |entry: &&Entry| matches!(entry.state, State::Over { told: false, .. });
         let entries = self.entries.values().filter(untold);
-        entries.map(|entry| (entry.rig.clone(), entry.dispatch.clone())).collect()
+        entries
+            .map(|entry| (entry.rig.clone(), entry.dispatch.clone()))
+            .collect()
     }
 }
 
 fn over(dispatch: DispatchId, session: Option<String>, outcome: Outcome) -> Report {
-    Report { dispatch, outcome, session, output: false, usage: Usage::default() }
+    Report {
+        dispatch,
+        outcome,
+        session,
+        output: false,
+        usage: Usage::default(),
+    }
 }

@@ -66,14 +66,24 @@ impl Servers {
             Arc::clone(slots.entry(spec.key.clone()).or_default())
         };
         let mut current = slot.current.lock().await;
-        let alive = current.as_ref().filter(|running| running.server.exit_info().is_none());
+        let alive = current
+            .as_ref()
+            .filter(|running| running.server.exit_info().is_none());
         let running = if let Some(running) = alive {
             Arc::clone(running)
         } else {
             let server = Box::pin(Server::start(spec.settings.clone())).await?;
-            tracing::info!(pid = server.pid(), port = server.port(), "kilo serve is ready");
+            tracing::info!(
+                pid = server.pid(),
+                port = server.port(),
+                "kilo serve is ready"
+            );
             let (sessions, crowd) = (AtomicUsize::new(0), OnceLock::new());
-            let running = Arc::new(Running { server, sessions, crowd });
+            let running = Arc::new(Running {
+                server,
+                sessions,
+                crowd,
+            });
             *current = Some(Arc::clone(&running));
             running
         };
@@ -151,7 +161,9 @@ async fn end_when_idle(running: Arc<Running>, slot: Arc<Slot>) {
         () = tokio::time::sleep(Duration::from_millis(IDLE_MS)) => {}
     }
     let mut current = slot.current.lock().await;
-    let is_current = current.as_ref().is_some_and(|now| Arc::ptr_eq(now, &running));
+    let is_current = current
+        .as_ref()
+        .is_some_and(|now| Arc::ptr_eq(now, &running));
     if is_current && running.sessions.load(Ordering::SeqCst) == 0 {
         *current = None;
         running.server.end(END_GRACE).await;

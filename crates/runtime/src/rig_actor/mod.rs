@@ -4,27 +4,25 @@
 //! alarm together. Takes no decision; [`rig::Rig::step`] does. Knows no container: effects leave
 //! by the outbox to whatever port they were given.
 
-use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Order, Records, Turn};
-use rig::{
-    Beat, Change, Effect, Env, Input, Refused, Reply, Rig, RigRecord, Step, Timestamp,
-};
-use serde::de::DeserializeOwned;
+use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Turn};
+use rig::{Beat, Change, Effect, Env, Input, Refused, Reply, Rig, RigRecord, Step, Timestamp};
 use tokio::sync::watch;
 
 use crate::rig_desk::progress_at;
+
+#[cfg(test)]
+mod tests;
 
 const RIG_KEY: &str = "rig";
 const BEAD_PREFIX: &str = "bead/";
 const AGENT_PREFIX: &str = "agent/";
 /// Events are numbered in 20 digits, so that the order of keys is the order of events.
 pub(crate) const EVENT_PREFIX: &str = "event/";
-/// Records are read in pages of this size when a rig wakes.
-const PAGE: usize = 1_024;
 
 /// Tells whoever watches that some rig has changed. Readers ask the rig, whose answer waits for
 /// the flush, so nothing is seen before it is durable.
 #[derive(Clone, Debug)]
-pub struct Changes(watch::Sender<u64>);
+pub(crate) struct Changes(watch::Sender<u64>);
 
 impl Changes {
     pub(crate) fn new() -> Self {
@@ -32,7 +30,8 @@ impl Changes {
     }
 
     fn bump(&self) {
-        self.0.send_modify(|version| *version = version.wrapping_add(1));
+        self.0
+            .send_modify(|version| *version = version.wrapping_add(1));
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
@@ -73,8 +72,15 @@ pub(crate) struct RigActor {
 impl RigActor {
     /// Decides, applies and hands everything to the turn's one batch.
     fn advance(&mut self, turn: &mut Turn<'_, Effect>, input: Input) -> Result<Reply, Refused> {
-        let env = Env { now: Timestamp(turn.now()), nonce: turn.nonce() };
-        let Step { changes, effects, reply } = self.rig.step(input, env)?;
+        let env = Env {
+            now: Timestamp(turn.now()),
+            nonce: turn.nonce(),
+        };
+        let Step {
+            changes,
+            effects,
+            reply,
+        } = self.rig.step(input, env)?;
         if changes.is_empty() && effects.is_empty() {
             return Ok(reply);
         }
@@ -116,9 +122,18 @@ impl Object for RigActor {
 
     fn load(_id: &ObjectId, records: &Records<'_>, env: &Changes) -> Result<Self, durable::Error> {
         let record = records.get::<RigRecord>(RIG_KEY)?.unwrap_or_default();
-        let beads: Vec<rig::Bead> = all(records, BEAD_PREFIX)?;
-        let agents: Vec<rig::Agent> = all(records, AGENT_PREFIX)?;
-        Ok(Self { rig: Rig::from_records(record, beads, agents), changes: env.clone() })
+        let beads = records
+            .all::<rig::Bead>(BEAD_PREFIX)?
+            .into_iter()
+            .map(|(_, bead)| bead);
+        let agents = records
+            .all::<rig::Agent>(AGENT_PREFIX)?
+            .into_iter()
+            .map(|(_, agent)| agent);
+        Ok(Self {
+            rig: Rig::from_records(record, beads, agents),
+            changes: env.clone(),
+        })
     }
 
     fn alarm(
@@ -141,35 +156,18 @@ impl Handle<Tell> for RigActor {
 impl Handle<Pulse> for RigActor {
     fn handle(&mut self, turn: &mut Turn<'_, Effect>, pulse: Pulse) -> Result<Reply, Refused> {
         let progress_at = progress_at(Timestamp(turn.now()), pulse.progress_age_ms);
-        self.advance(turn, Input::Heartbeat(Beat { progress_at, ..pulse.beat }))
+        self.advance(
+            turn,
+            Input::Heartbeat(Beat {
+                progress_at,
+                ..pulse.beat
+            }),
+        )
     }
 }
 
 impl<R: Send + 'static> Handle<Look<R>> for RigActor {
     fn handle(&mut self, turn: &mut Turn<'_, Effect>, Look(look): Look<R>) -> R {
         look(&self.rig, Timestamp(turn.now()))
-    }
-}
-
-/// Every record below a prefix, page by page.
-pub(crate) fn all<T: DeserializeOwned>(
-    records: &Records<'_>,
-    prefix: &str,
-) -> Result<Vec<T>, durable::Error> {
-    let mut found = Vec::new();
-    let mut from: Option<String> = None;
-    loop {
-        let page = records.scan::<T>(prefix, from.as_deref(), PAGE, Order::Forward)?;
-        let full = page.len() == PAGE;
-        for (key, value) in page {
-            // `from` is inclusive: the last key of the page before comes once more.
-            if from.as_deref() != Some(key.as_str()) {
-                found.push(value);
-                from = Some(key);
-            }
-        }
-        if !full {
-            return Ok(found);
-        }
     }
 }

@@ -1,0 +1,166 @@
+//! A town for tests: the real `kilo serve` behind a scripted gateway, in a directory of its own.
+//!
+//! Owns setting it up and waiting for what happens, always with a deadline and never by sleeping.
+
+#![allow(dead_code, reason = "each test file uses its own part of it")]
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rig::{
+    AgentId, Bead, BeadId, CredentialSource, NewBead, Policy, ReviewMode, Rig, RigConfig, RigId,
+    TownId,
+};
+use runtime::{RigStub, Runtime, Settings};
+use secrecy::SecretString;
+use tempfile::TempDir;
+use wellhead::{
+    demo::sample::create_sample_repo,
+    gateway::{Gateway, GatewaySettings, Script},
+    provision::ensure_kilo,
+};
+
+/// A whole attempt on the real kilo, cold start included, on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const CANARY: &str = "canary-3f9c1d7e5b2a4860";
+
+pub struct Town {
+    pub runtime: Runtime,
+    pub gateway: Gateway,
+    pub id: TownId,
+    pub origin: PathBuf,
+    pub dir: TempDir,
+}
+
+pub struct OneRig {
+    pub rig: RigStub,
+    pub id: RigId,
+    pub clone: PathBuf,
+}
+
+/// The program, installed once for all tests of a checkout.
+pub async fn kilo_install() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kilo-7.7.7");
+    ensure_kilo(&dir, "7.7.7", |_| {}).await.expect("kilo is installed by npm");
+    dir
+}
+
+impl Town {
+    pub async fn start() -> Self {
+        let install = kilo_install().await;
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings::new(dir.path().join("data"));
+        settings.kilo_install = Some(install);
+        let runtime = Runtime::start(settings).await.unwrap();
+        let token = GatewaySettings::new(SecretString::from(CANARY));
+        let gateway = Gateway::start(Script::default(), token).await.unwrap();
+        let origin = create_sample_repo(dir.path().join("origin")).await.unwrap();
+        let id = runtime.directory().create_town("tester", "Test").await.unwrap().id;
+        Self { runtime, gateway, id, origin, dir }
+    }
+
+    pub async fn credentials(&self) -> CredentialSource {
+        let token = SecretString::from(CANARY);
+        let id = self.runtime.store_token(Some(self.gateway.url()), token).await.unwrap();
+        CredentialSource::Stored { id }
+    }
+
+    pub fn config(&self, credentials: CredentialSource) -> RigConfig {
+        RigConfig {
+            town_id: self.id.clone(),
+            name: "rig".to_owned(),
+            git_url: self.origin.display().to_string(),
+            default_branch: "main".to_owned(),
+            model: Some("scripted/auto".to_owned()),
+            review: ReviewMode::Off,
+            credentials,
+        }
+    }
+
+    pub async fn rig(&self, config: RigConfig, policy: Policy) -> OneRig {
+        let row = self.runtime.directory().create_rig("tester", config).await.unwrap();
+        let rig = self.runtime.rig(&row.id).unwrap();
+        rig.set_policy(policy).await.unwrap();
+        let clone = self.runtime.rig_dir(&self.id, &row.id).join("repo.git");
+        OneRig { rig, id: row.id, clone }
+    }
+
+    /// A rig with working credentials.
+    pub async fn working_rig(&self, policy: Policy) -> OneRig {
+        let credentials = self.credentials().await;
+        self.rig(self.config(credentials), policy).await
+    }
+
+    /// Waits until a look at the rig gives something; fails with what it saw last.
+    pub async fn until<R: Send + 'static>(
+        &self,
+        rig: &RigStub,
+        what: &str,
+        look: impl Fn(&Rig) -> Option<R> + Clone + Send + 'static,
+    ) -> R {
+        let mut changes = self.runtime.changes();
+        let wait = async {
+            loop {
+                changes.borrow_and_update();
+                let look = look.clone();
+                if let Some(found) = rig.look(move |rig, _| look(rig)).await.unwrap() {
+                    return found;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(found) => found,
+            Err(_) => {
+                let beads = rig.beads().await.unwrap();
+                let record = rig.look(|rig, _| rig.record().clone()).await.unwrap();
+                panic!("no {what} within {PATIENCE:?}: {beads:#?} {record:#?}")
+            }
+        }
+    }
+
+    pub async fn until_terminal(&self, rig: &RigStub, id: &BeadId) -> Bead {
+        let id = id.clone();
+        let terminal = move |rig: &Rig| rig.bead(&id).filter(|bead| bead.is_terminal()).cloned();
+        self.until(rig, "terminal bead", terminal).await
+    }
+
+    pub async fn stop(self) {
+        let marker = self.runtime.marker();
+        self.runtime.stop(Duration::from_secs(20)).await;
+        self.gateway.stop().await;
+        assert!(kilo::marked(&marker).is_empty(), "a process with our marker is left");
+    }
+}
+
+/// Short steps, so that several attempts fit into a test.
+pub fn quick() -> Policy {
+    Policy {
+        backoff_ms: vec![100],
+        idle_grace_ms: 300,
+        end_grace_ms: 100,
+        cooldown_ms: 60_000,
+        ..Policy::default()
+    }
+}
+
+/// A bead whose model behaves as told.
+pub fn scripted(behaviour: &str) -> NewBead {
+    NewBead {
+        body: Some(format!("[[script: {behaviour}]]")),
+        ..NewBead::issue(format!("meet {behaviour}"))
+    }
+}
+
+/// What git says in that repository.
+pub fn git(repo: &Path, args: &[&str]) -> String {
+    let out = std::process::Command::new("git").arg("-C").arg(repo).args(args).output().unwrap();
+    assert!(out.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+pub fn agent_of(bead: &Bead) -> AgentId {
+    bead.assignee.clone().expect("a slung bead has an assignee")
+}
