@@ -129,7 +129,7 @@ fn a_container_that_lost_its_sessions_is_asked_about_each_once() {
             credential: None,
         });
     }
-    assert_eq!(bench.stops(), [order.dispatch.clone()]);
+    assert_eq!(bench.stops(), std::slice::from_ref(&order.dispatch));
     bench.ok(Bench::over(&order.dispatch, failed(Class::Lost)));
     bench.answer_checks(&Preflight::Passed);
     let next = bench.dispatch().expect("continued");

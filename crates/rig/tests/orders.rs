@@ -53,7 +53,11 @@ fn an_order_for_a_live_bead_waits_for_the_proof_and_then_holds() {
             let bead = order.dispatch.bead.clone();
             let (input, end) = order_inputs(&order)[n].clone();
             bench.ok(input);
-            assert_eq!(bench.stops(), [order.dispatch.clone()], "{end}");
+            assert_eq!(
+                bench.stops(),
+                std::slice::from_ref(&order.dispatch),
+                "{end}"
+            );
             assert_eq!(status_of(&bench, &bead), "in_progress", "not proven over");
             assert_eq!(
                 bench.hook_of(&order.agent),

@@ -329,17 +329,18 @@ fn prompts(
     record: &RigRecord,
 ) -> Result<(), String> {
     let id = &new.id;
-    let sent = step.effects.iter().filter_map(dispatch_sent);
-    let sent = u32::try_from(sent.filter(|d| d.bead == *id).count()).unwrap_or(9);
+    let ours = step.effects.iter().filter_map(dispatch_sent);
+    let ours = ours.filter(|dispatch| dispatch.bead == *id);
+    let sent = u32::try_from(ours.count()).unwrap_or(9);
     let mark = |bead: &Bead| bead.run().and_then(|run| run.nudged_after);
     let is_nudge = matches!(step.reply, Reply::Turn(TurnVerdict::Nudge(_)));
     let nudged = is_nudge && sent == 0 && mark(old) != mark(new);
     let unspent =
         ended.is_some_and(|a| matches!(a.outcome, Outcome::Refused { .. } | Outcome::NeverStarted));
     let (was, is) = (old.numbers.prompts, new.numbers.prompts);
-    let spent = was + sent + u32::from(nudged);
+    let due = was + sent + u32::from(nudged);
     hold!(
-        is + u32::from(unspent) == spent,
+        is + u32::from(unspent) == due,
         "I6: {id} prompts {was} became {is}, {sent} sent"
     );
     if is > was {

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wellhead_rig::{
-    AgentId, BeadId, Beat, Class, Completion, CredentialSource, DispatchId, DispatchOrder,
-    DoneReport, Effect, Incarnation, Input, Outcome, Preflight, Refused, Reply, Report, RigConfig,
-    Stage, Timestamp, TurnReport, TurnVerdict, Usage, Work,
+    AgentId, BeadId, Beat, Class, DispatchId, DispatchOrder, DoneReport, Effect, Input, Outcome,
+    Refused, Reply, Report, Timestamp, TurnReport, TurnVerdict, Usage, Work,
 };
 
 use super::{
     plan::{self, Act, Weather},
     rng::Rng,
+    words::{external, incarnation, no_one, preflight, report},
 };
 
 /// How often a session beats, in milliseconds.
@@ -49,26 +49,40 @@ pub(crate) enum Out {
 }
 
 /// What is kept of a dispatch through every crash.
-struct Record {
-    agent: AgentId,
-    over: Option<Report>,
-    acknowledged: bool,
+pub(super) struct Record {
+    pub(super) agent: AgentId,
+    pub(super) over: Option<Report>,
+    pub(super) acknowledged: bool,
 }
 
 /// A live session; a crash ends it.
-struct Session {
-    agent: AgentId,
-    acts: Vec<(i64, Act)>,
-    name: String,
-    started: bool,
-    start_heard: bool,
-    beats: bool,
-    moves: bool,
-    output: bool,
-    said_done: bool,
-    work: Work,
-    turn: u32,
-    usage: Usage,
+pub(super) struct Session {
+    pub(super) agent: AgentId,
+    pub(super) acts: Vec<(i64, Act)>,
+    pub(super) name: String,
+    pub(super) start: Start,
+    pub(super) pulse: Pulse,
+    pub(super) output: bool,
+    pub(super) said_done: bool,
+    pub(super) work: Work,
+    pub(super) turn: u32,
+    pub(super) usage: Usage,
+}
+
+/// How far a session's start got.
+#[derive(PartialEq)]
+pub(super) enum Start {
+    Pending,
+    Said,
+    Heard,
+}
+
+/// A session's signs of life.
+#[derive(PartialEq)]
+pub(super) enum Pulse {
+    Moves,
+    Beats,
+    Mute,
 }
 
 /// Where and when something happens to the container.
@@ -80,14 +94,14 @@ pub(crate) struct Scene<'a> {
 
 #[derive(Default)]
 pub(crate) struct Container {
-    life: u64,
-    incarnation_no: u64,
-    boot_heard: bool,
-    taken: BTreeSet<u64>,
-    records: BTreeMap<DispatchId, Record>,
-    highest: BTreeMap<BeadId, u64>,
-    sessions: BTreeMap<DispatchId, Session>,
-    branches: BTreeMap<BeadId, u64>,
+    pub(super) life: u64,
+    pub(super) incarnation_no: u64,
+    pub(super) boot_heard: bool,
+    pub(super) taken: BTreeSet<u64>,
+    pub(super) records: BTreeMap<DispatchId, Record>,
+    pub(super) highest: BTreeMap<BeadId, u64>,
+    pub(super) sessions: BTreeMap<DispatchId, Session>,
+    pub(super) branches: BTreeMap<BeadId, u64>,
     pub(crate) credential: Option<String>,
     pub(crate) adopted: u64,
     pub(crate) never_started: u64,
@@ -146,10 +160,8 @@ impl Container {
             agent: order.agent,
             acts: plan::draw(scene.rng, scene.weather),
             name: order.resume.unwrap_or_else(|| format!("ses-{id}")),
-            started: false,
-            start_heard: false,
-            beats: true,
-            moves: true,
+            start: Start::Pending,
+            pulse: Pulse::Moves,
             output: false,
             said_done: false,
             work: Work::None,
@@ -185,7 +197,7 @@ impl Container {
     }
 
     /// The end of a dispatch, now and again until it is acknowledged.
-    fn report_over(&self, id: &DispatchId, tries: u32) -> Vec<Out> {
+    pub(super) fn report_over(&self, id: &DispatchId, tries: u32) -> Vec<Out> {
         let Some(over) = self.records.get(id).and_then(|r| r.over.clone()) else {
             return Vec::new();
         };
@@ -262,7 +274,7 @@ impl Container {
         let sha = format!("{}-{commit_no}", id.bead);
         match act {
             Act::Start => {
-                session.started = true;
+                session.start = Start::Said;
                 return self.beat(id, scene);
             }
             Act::Output => session.output = true,
@@ -274,8 +286,8 @@ impl Container {
                 session.work = Work::Saved { sha };
                 self.branches.insert(id.bead.clone(), commit_no);
             }
-            Act::Mute => session.beats = false,
-            Act::Stall => session.moves = false,
+            Act::Mute => session.pulse = Pulse::Mute,
+            Act::Stall => session.pulse = Pulse::Beats,
             Act::Turn => {
                 session.turn += 1;
                 return self.turn(id, 0);
@@ -294,7 +306,11 @@ impl Container {
     /// A beat, with the report of the start in front of it until that is heard.
     fn beat(&mut self, id: &DispatchId, scene: &mut Scene<'_>) -> Vec<Out> {
         let incarnation = incarnation(self.incarnation_no);
-        let Some(session) = self.sessions.get_mut(id).filter(|s| s.started && s.beats) else {
+        let Some(session) = self
+            .sessions
+            .get_mut(id)
+            .filter(|s| s.start != Start::Pending && s.pulse != Pulse::Mute)
+        else {
             return Vec::new();
         };
         let mut out = vec![Out::Later(BEAT_MS, Tick::Beat(self.life, id.clone()))];
@@ -302,7 +318,7 @@ impl Container {
         if !self.boot_heard && self.incarnation_no > 0 {
             return out;
         }
-        if !session.start_heard {
+        if session.start == Start::Said {
             let started = Input::AgentStarted {
                 dispatch: id.clone(),
                 incarnation: incarnation.clone(),
@@ -311,7 +327,7 @@ impl Container {
             out.push(Out::Report(Key::Started(id.clone()), started));
         }
         session.usage.output_tokens += 10;
-        let progress_at = session.moves.then_some(scene.wall);
+        let progress_at = (session.pulse == Pulse::Moves).then_some(scene.wall);
         let beat = Beat {
             dispatch: id.clone(),
             incarnation,
@@ -324,7 +340,7 @@ impl Container {
         out
     }
 
-    fn work_of(&self, id: &DispatchId, fresh: &Work) -> Work {
+    pub(super) fn work_of(&self, id: &DispatchId, fresh: &Work) -> Work {
         let commit_no = self.branches.get(&id.bead).copied().unwrap_or(0);
         if fresh.is_fresh() || commit_no == 0 {
             return fresh.clone();
@@ -371,92 +387,6 @@ impl Container {
         vec![Out::Report(key, done), Out::Later(2_000, again)]
     }
 
-    fn complete(&mut self, id: &DispatchId, scene: &mut Scene<'_>) -> Vec<Out> {
-        let Some(session) = self.sessions.get(id) else {
-            return Vec::new();
-        };
-        if !session.output {
-            return self.fail(id, Class::EndedEmpty, scene);
-        }
-        let work = self.work_of(id, &session.work);
-        let text = Some("done".to_owned());
-        self.over(id, Outcome::Completed { work, text })
-    }
-
-    fn fail(&mut self, id: &DispatchId, class: Class, scene: &mut Scene<'_>) -> Vec<Out> {
-        let Some(session) = self.sessions.get(id) else {
-            return Vec::new();
-        };
-        let work = self.work_of(id, &session.work);
-        let stage = if session.started {
-            Stage::Turn
-        } else {
-            Stage::Session
-        };
-        let failure = plan::failure(scene.rng, class, stage);
-        self.over(id, Outcome::Failed { failure, work })
-    }
-
-    /// The session is proven over, and that is written down before it is said.
-    fn over(&mut self, id: &DispatchId, outcome: Outcome) -> Vec<Out> {
-        self.write_over(id, outcome);
-        self.report_over(id, 0)
-    }
-
-    fn write_over(&mut self, id: &DispatchId, outcome: Outcome) {
-        let session = self.sessions.remove(id);
-        if let Some(record) = self.records.get_mut(id) {
-            let session = session.as_ref();
-            record.over = Some(Report {
-                session: session.filter(|s| s.started).map(|s| s.name.clone()),
-                output: session.is_some_and(|s| s.output),
-                usage: session.map(|s| s.usage).unwrap_or_default(),
-                ..report(id, outcome)
-            });
-        }
-    }
-
-    /// The container dies, or (`adopts`) its keeper alone does and finds the sessions alive.
-    pub(crate) fn crash(&mut self, adopts: bool) -> Vec<Out> {
-        self.incarnation_no += 1;
-        self.boot_heard = false;
-        if adopts {
-            self.adopted += u64::from(!self.sessions.is_empty());
-            return self.boot(0);
-        }
-        self.life += 1;
-        let running = self.records.iter().filter(|(_, r)| r.over.is_none());
-        let running: Vec<_> = running.map(|(id, _)| id.clone()).collect();
-        for id in &running {
-            let fresh = self.sessions.get(id).map(|s| s.work.clone());
-            let work = self.work_of(id, &fresh.unwrap_or(Work::None));
-            let failure = wellhead_rig::Failure::new(Class::Lost, Stage::Turn, "container lost");
-            self.write_over(id, Outcome::Failed { failure, work });
-        }
-        let mut out = self.boot(0);
-        for id in &running {
-            out.extend(self.report_over(id, 0));
-        }
-        out
-    }
-
-    fn boot(&self, tries: u32) -> Vec<Out> {
-        let unreported = self.records.iter();
-        let unreported = unreported.filter(|(_, r)| r.over.is_some() && !r.acknowledged);
-        let key = Key::Boot(self.incarnation_no);
-        let again = Tick::Repeat(key.clone(), tries + 1);
-        let started = Input::ContainerStarted {
-            incarnation: incarnation(self.incarnation_no),
-            live: self.sessions.keys().cloned().collect(),
-            unreported: unreported.map(|(id, _)| id.clone()).collect(),
-            credential: self.credential.clone(),
-        };
-        vec![
-            Out::Report(key, started),
-            Out::Later(1_000_i64 << tries.min(6), again),
-        ]
-    }
-
     /// The rig's answer to a report arrived.
     pub(crate) fn answered(
         &mut self,
@@ -473,7 +403,7 @@ impl Container {
             }
             (Key::Started(id), Ok(_)) => {
                 if let Some(session) = self.sessions.get_mut(id) {
-                    session.start_heard = true;
+                    session.start = Start::Heard;
                 }
             }
             (Key::Started(id) | Key::Turn(id, _), Err(_)) => {
@@ -517,53 +447,4 @@ impl Container {
     pub(crate) fn live(&self) -> impl Iterator<Item = &DispatchId> {
         self.sessions.keys()
     }
-}
-
-fn external(id: &DispatchId, agent: &AgentId, ok: bool) -> Vec<Out> {
-    let completion = if ok {
-        Completion::Completed
-    } else {
-        let reason = Some("said so".to_owned());
-        Completion::Failed { reason }
-    };
-    let (agent, dispatch) = (agent.clone(), Some(id.clone()));
-    let input = Input::Completed {
-        agent,
-        dispatch,
-        completion,
-    };
-    vec![Out::Report(Key::External(id.clone()), input)]
-}
-
-fn preflight(no: u64, config: &RigConfig, scene: &mut Scene<'_>) -> Vec<Out> {
-    let fail = |class| Preflight::Failed(wellhead_rig::Failure::new(class, Stage::Preflight, "x"));
-    let result = if config.credentials == CredentialSource::None {
-        fail(Class::Credentials)
-    } else if scene.rng.chance(scene.weather.preflight_fails) {
-        // Only what a check can see.
-        let classes = Class::ALL.get(..7).unwrap_or(&[]);
-        fail(scene.rng.pick(classes).unwrap_or(Class::Git))
-    } else {
-        Preflight::Passed
-    };
-    let input = Input::PreflightDone { no, result };
-    vec![Out::Report(Key::Preflight(no), input)]
-}
-
-fn report(id: &DispatchId, outcome: Outcome) -> Report {
-    Report {
-        dispatch: id.clone(),
-        outcome,
-        session: None,
-        output: false,
-        usage: Usage::default(),
-    }
-}
-
-fn incarnation(no: u64) -> Incarnation {
-    Incarnation::new(format!("life-{no}")).expect("a valid id")
-}
-
-fn no_one() -> AgentId {
-    AgentId::new("no-one").expect("a valid id")
 }

@@ -5,8 +5,13 @@
 pub(crate) mod checks;
 pub(crate) mod container;
 pub(crate) mod disk;
+mod ends;
+mod faults;
+mod network;
+pub(crate) mod observe;
 pub(crate) mod people;
 pub(crate) mod plan;
 pub(crate) mod rng;
 pub(crate) mod stats;
+pub(crate) mod words;
 pub(crate) mod world;

@@ -6,16 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use wellhead_rig::{
-    BreakerState, Change, Effect, Env, Input, Outcome, Phase, Refused, Reply, Rig, Step, Timestamp,
-    TurnVerdict,
-};
+use wellhead_rig::{Change, Effect, Env, Input, Phase, Refused, Reply, Rig, Step, Timestamp};
 
 use super::{
     checks::Checks,
-    container::{Container, Key, Out, Scene, Tick},
+    container::{Container, Key, Scene, Tick},
     disk::Disk,
-    people,
+    observe, people,
     plan::Weather,
     rng::Rng,
     stats::Stats,
@@ -23,13 +20,13 @@ use super::{
 
 /// Where virtual time begins: a plausible day, so that days of the calendar pass as well.
 const EPOCH_MS: i64 = 1_750_000_000_000;
-const MINUTE_MS: i64 = 60_000;
+pub(super) const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 /// More steps than this after everything is mended is a loop that never ends.
 const CALM_STEPS_MAX: u64 = 20_000;
 
 /// Something on its way.
-enum Event {
+pub(super) enum Event {
     /// An effect reaches the container.
     Arrives(u64, Effect),
     /// The outbox sends what was not acknowledged.
@@ -49,25 +46,25 @@ enum Event {
 }
 
 pub(crate) struct World {
-    rng: Rng,
+    pub(super) rng: Rng,
     pub(crate) stats: Stats,
-    pub(crate) trace: Vec<String>,
-    keeps_trace: bool,
-    t: i64,
-    offset: i64,
-    rig: Rig,
-    disk: Disk,
-    container: Container,
-    weather: Weather,
-    checks: Checks,
-    queue: BTreeMap<(i64, u64), Event>,
-    sent: u64,
-    chaos: bool,
-    faults: u64,
-    jumped: bool,
-    alarm_lag: i64,
-    past: Vec<Input>,
-    encoded: bool,
+    /// What happened, line by line, where that is wanted.
+    pub(crate) trace: Option<Vec<String>>,
+    pub(super) t: i64,
+    pub(super) offset: i64,
+    pub(super) rig: Rig,
+    pub(super) disk: Disk,
+    pub(super) container: Container,
+    pub(super) weather: Weather,
+    pub(super) checks: Checks,
+    pub(super) queue: BTreeMap<(i64, u64), Event>,
+    pub(super) sent: u64,
+    pub(super) chaos: bool,
+    pub(super) faults: u64,
+    pub(super) jumped: bool,
+    pub(super) alarm_lag: i64,
+    pub(super) past: Vec<Input>,
+    pub(super) encoded: bool,
 }
 
 /// Runs one seed to its end.
@@ -87,8 +84,7 @@ impl World {
         Self {
             rng,
             stats: Stats::default(),
-            trace: Vec::new(),
-            keeps_trace,
+            trace: keeps_trace.then(Vec::new),
             t: 0,
             offset: EPOCH_MS,
             rig: Rig::new(),
@@ -112,9 +108,9 @@ impl World {
             people::config(&mut self.rng, false),
             people::policy(&mut self.rng),
         );
-        self.person_does(Input::SetPolicy(policy))?;
+        self.person_does(&Input::SetPolicy(policy))?;
         if self.rng.chance(850) {
-            self.person_does(Input::Configure(config))?;
+            self.person_does(&Input::Configure(config))?;
         }
         self.schedule(0, Event::Person);
         self.schedule(MINUTE_MS, Event::Fault);
@@ -137,14 +133,14 @@ impl World {
         Timestamp(self.t.saturating_add(self.offset))
     }
 
-    fn note(&mut self, words: impl FnOnce() -> String) {
-        if self.keeps_trace {
-            let at = self.t;
-            self.trace.push(format!("{at:>9} {}", words()));
+    pub(super) fn note(&mut self, words: impl FnOnce() -> String) {
+        let at = self.t;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{at:>9} {}", words()));
         }
     }
 
-    fn schedule(&mut self, after: i64, event: Event) {
+    pub(super) fn schedule(&mut self, after: i64, event: Event) {
         self.sent += 1;
         self.queue.insert((self.t + after.max(0), self.sent), event);
     }
@@ -153,7 +149,7 @@ impl World {
     /// before `end`.
     fn advance(&mut self, end: i64) -> Result<bool, String> {
         if self.jumped {
-            self.jumped = self.input(Input::ClockJumped)?.is_none();
+            self.jumped = self.input(&Input::ClockJumped)?.is_none();
             return Ok(true);
         }
         let next = self.queue.first_key_value().map(|(at, _)| *at);
@@ -167,7 +163,7 @@ impl World {
         };
         self.t = self.t.max(first);
         if alarm == Some(first) {
-            self.input(Input::Alarm)?;
+            self.input(&Input::Alarm)?;
             return Ok(true);
         }
         if let Some(event) = next.and_then(|key| self.queue.remove(&key)) {
@@ -183,7 +179,7 @@ impl World {
             Event::Taken(no) => {
                 self.disk.outbox.remove(&no);
             }
-            Event::Report(key, input) => self.report(key, input)?,
+            Event::Report(key, input) => self.report(key, &input)?,
             Event::Answer(key, answer) => {
                 let out = self.with_container(|c, scene| c.answered(&key, &answer, scene));
                 self.emit(out);
@@ -194,7 +190,7 @@ impl World {
             }
             Event::Person if self.chaos => {
                 let command = people::command(&mut self.rng, &self.rig);
-                self.person_does(command)?;
+                self.person_does(&command)?;
                 let after = self.rng.pick(&[500, 5_000, 60_000, 600_000]).unwrap_or(0);
                 let after = self.rng.between(1, after);
                 self.schedule(after, Event::Person);
@@ -205,7 +201,10 @@ impl World {
         Ok(())
     }
 
-    fn with_container<T>(&mut self, act: impl FnOnce(&mut Container, &mut Scene<'_>) -> T) -> T {
+    pub(super) fn with_container<T>(
+        &mut self,
+        act: impl FnOnce(&mut Container, &mut Scene<'_>) -> T,
+    ) -> T {
         let wall = self.now();
         let mut scene = Scene {
             rng: &mut self.rng,
@@ -215,153 +214,7 @@ impl World {
         act(&mut self.container, &mut scene)
     }
 
-    // --- The network -----------------------------------------------------------------------
-
-    /// Mostly at once, sometimes late, rarely very late.
-    fn delay(&mut self) -> i64 {
-        if !self.chaos || self.rng.chance(850) {
-            return self.rng.between(1, 60);
-        }
-        let longest = self.rng.pick(&[5_000, 60_000, 20 * MINUTE_MS]).unwrap_or(0);
-        self.rng.between(1, longest)
-    }
-
-    /// How many copies arrive: none, one or two.
-    fn copies(&mut self) -> u32 {
-        match self.rng.below(1_000) {
-            0..=59 if self.chaos => 0,
-            60..=139 if self.chaos => 2,
-            _ => 1,
-        }
-    }
-
-    fn emit(&mut self, out: Vec<Out>) {
-        for out in out {
-            match out {
-                Out::Later(after, tick) => self.schedule(after, Event::Tick(tick)),
-                Out::Report(key, input) => {
-                    self.remember(&input);
-                    for _ in 0..self.copies() {
-                        let after = self.delay();
-                        self.schedule(after, Event::Report(key.clone(), input.clone()));
-                    }
-                }
-            }
-        }
-    }
-
-    /// A few old reports are kept, to arrive once more long after their time.
-    fn remember(&mut self, input: &Input) {
-        if self.past.len() < 16 {
-            self.past.push(input.clone());
-        } else if self.rng.chance(300) {
-            let slot = self.rng.below(self.past.len());
-            if let Some(old) = self.past.get_mut(slot) {
-                *old = input.clone();
-            }
-        }
-    }
-
-    fn arrive(&mut self, no: u64, effect: Effect) -> Result<(), String> {
-        self.note(|| format!("container takes {no}: {effect:?}"));
-        let out = self.with_container(|c, scene| c.take(no, effect, scene))?;
-        self.emit(out);
-        for _ in 0..self.copies() {
-            let after = self.delay();
-            self.schedule(after, Event::Taken(no));
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, no: u64, effect: &Effect) {
-        for _ in 0..self.copies() {
-            let after = self.delay();
-            self.schedule(after, Event::Arrives(no, effect.clone()));
-        }
-    }
-
-    fn resend(&mut self, no: u64, tries: u32) {
-        let Some(effect) = self.disk.outbox.get(&no).cloned() else {
-            return;
-        };
-        self.send(no, &effect);
-        let after = (2_000_i64 << tries.min(8)).min(5 * MINUTE_MS);
-        self.schedule(after, Event::Resend(no, tries + 1));
-    }
-
-    fn report(&mut self, key: Key, input: Input) -> Result<(), String> {
-        let Some(answer) = self.input(input)? else {
-            return Ok(());
-        };
-        if self.copies() > 0 {
-            let after = self.delay();
-            self.schedule(after, Event::Answer(key, answer));
-        }
-        Ok(())
-    }
-
-    // --- Faults ----------------------------------------------------------------------------
-
-    fn fault(&mut self) {
-        match self.rng.below(6) {
-            0 | 1 => {
-                let adopts = self.rng.chance(250);
-                if self.rng.chance(200) {
-                    let no = self.rng.below(3);
-                    self.container.credential = Some(format!("environment-{no}"));
-                }
-                self.note(|| format!("container crashes, adopts: {adopts}"));
-                self.stats.saw("container lost");
-                let out = self.container.crash(adopts);
-                self.emit(out);
-            }
-            2 => self.jump(),
-            3 | 4 => {
-                if let Some(old) = self.rng.pick(&self.past) {
-                    self.schedule(0, Event::Report(Key::Preflight(0), old));
-                }
-            }
-            _ => self.weather = Weather::draw(&mut self.rng),
-        }
-        let after = self.rng.between(10_000, 40 * MINUTE_MS);
-        self.schedule(after, Event::Fault);
-    }
-
-    fn jump(&mut self) {
-        let longest = self.rng.pick(&[5, 90, 24 * 60]).unwrap_or(5);
-        let by = self.rng.between(-longest, longest) * MINUTE_MS;
-        self.offset = self.offset.saturating_add(by);
-        self.jumped = true;
-        self.stats.saw("clock jumped");
-        self.note(|| format!("the clock jumps by {by} ms"));
-    }
-
-    /// The rig's process dies and comes back with what is on disk.
-    fn crash(&mut self, when: &'static str) -> Result<(), String> {
-        self.stats.saw(when);
-        self.stats.crashes += 1;
-        self.note(|| when.to_owned());
-        self.reload()
-    }
-
-    /// Memory from disk; the first time by way of the stored form.
-    fn reload(&mut self) -> Result<(), String> {
-        let loaded = if self.encoded {
-            self.disk.load()
-        } else {
-            self.encoded = true;
-            self.disk.load_encoded()?
-        };
-        if loaded != self.rig {
-            return Err("I9: the rig on disk is not the rig in memory".to_owned());
-        }
-        self.rig = loaded;
-        Ok(())
-    }
-
-    // --- The rig ---------------------------------------------------------------------------
-
-    fn person_does(&mut self, input: Input) -> Result<(), String> {
+    fn person_does(&mut self, input: &Input) -> Result<(), String> {
         if matches!(input, Input::Retry { .. }) {
             let retried = matches!(self.input(input)?, Some(Ok(_)));
             if retried {
@@ -374,7 +227,10 @@ impl World {
 
     /// One step as a shell does it: decide, commit, then let effects and the answer leave.
     /// `None` when the rig crashed and nobody got an answer.
-    fn input(&mut self, input: Input) -> Result<Option<Result<Reply, Refused>>, String> {
+    pub(super) fn input(
+        &mut self,
+        input: &Input,
+    ) -> Result<Option<Result<Reply, Refused>>, String> {
         let now = self.now();
         let nonce = self.rng.nonce();
         self.stats.steps += 1;
@@ -394,9 +250,9 @@ impl World {
             self.crash("crash before commit")?;
             return Ok(None);
         }
-        self.checks.before_commit(&self.rig, &input, &step, now)?;
-        self.count(&input, &step);
-        self.commit(&input, &step, now)?;
+        self.checks.before_commit(&self.rig, input, &step, now)?;
+        observe::step(&mut self.stats, &self.rig, input, &step);
+        self.commit(input, &step, now)?;
         Ok(self.act(step)?.map(Ok))
     }
 
@@ -460,40 +316,6 @@ impl World {
         Ok(Some(step.reply))
     }
 
-    fn count(&mut self, input: &Input, step: &Step) {
-        let stats = &mut self.stats;
-        match &step.reply {
-            Reply::Repeated => stats.saw("duplicate answered"),
-            Reply::Turn(TurnVerdict::Nudge(_)) => stats.saw("nudged"),
-            _ => {}
-        }
-        for effect in &step.effects {
-            match effect {
-                Effect::BreakerTripped { .. } => stats.saw("breaker opened"),
-                Effect::BreakerClosed { .. } => stats.saw("breaker closed"),
-                Effect::Dispatch(order) if order.resume.is_some() => stats.saw("lost continued"),
-                _ => {}
-            }
-        }
-        for change in &step.changes {
-            match change {
-                Change::Bead(bead) => count_bead(stats, self.rig.bead(&bead.id), bead, input),
-                Change::Rig(record) => count_breaker(stats, &self.rig, &record.breaker.state),
-                _ => {}
-            }
-        }
-        let unanswered = matches!(input, Input::Alarm)
-            && step.changes.iter().any(|change| {
-                matches!(change, Change::Rig(record)
-                    if record.breaker.failure().is_some_and(|f| f.text.contains("did not end")))
-            });
-        if unanswered {
-            self.stats.saw("preflight unanswered");
-        }
-    }
-
-    // --- The end ---------------------------------------------------------------------------
-
     /// Everything works from here on: network, container, gateway, configuration.
     fn mend(&mut self) -> Result<(), String> {
         self.note(|| "everything is mended".to_owned());
@@ -506,7 +328,7 @@ impl World {
             self.stats.saw("never started");
         }
         let config = people::config(&mut self.rng, true);
-        self.person_does(Input::Configure(config))
+        self.person_does(&Input::Configure(config))
     }
 
     /// Liveness: whatever could be worked on is at its end, and then the rig is silent.
@@ -529,59 +351,11 @@ impl World {
         }
         for bead in open {
             let (bead, by) = (bead.id, None);
-            self.person_does(Input::Close { bead, by })?;
+            self.person_does(&Input::Close { bead, by })?;
         }
         match self.disk.alarm {
             None => self.reload(),
             Some(at) => Err(format!("I3: all work is terminal, alarm at {at:?}")),
         }
-    }
-}
-
-fn count_bead(
-    stats: &mut Stats,
-    old: Option<&wellhead_rig::Bead>,
-    new: &wellhead_rig::Bead,
-    input: &Input,
-) {
-    let Some(old) = old else { return };
-    if let Phase::Failed { reason, .. } = &new.phase
-        && !old.is_terminal()
-    {
-        if reason.starts_with("failed") {
-            stats.saw("limit by failures");
-        } else if reason.starts_with("used all") {
-            stats.saw("limit by prompts");
-        }
-    }
-    if new.numbers.prompts < old.numbers.prompts {
-        stats.saw("given back");
-    }
-    if let Phase::Ending { ending, .. } = &old.phase {
-        let ended_well = matches!(ending.over, Some(Outcome::Completed { .. }));
-        if ended_well && matches!(input, Input::Done { .. }) {
-            stats.saw("grace merged done");
-        }
-        let ordered = matches!(ending.cause, wellhead_rig::Cause::Ordered(_));
-        if ordered && new.run().is_none() {
-            stats.saw("order ended a session");
-        }
-    }
-}
-
-fn count_breaker(stats: &mut Stats, rig: &Rig, new: &BreakerState) {
-    let old = &rig.record().breaker.state;
-    let BreakerState::HalfOpen { probe: was, .. } = old else {
-        return;
-    };
-    match new {
-        BreakerState::HalfOpen {
-            probe: Some(probe), ..
-        } if was.as_ref() != Some(probe) => stats.saw("probe sent"),
-        BreakerState::HalfOpen { probe: None, .. } if was.is_some() => {
-            stats.saw("probe given back");
-        }
-        BreakerState::Open { .. } if was.is_some() => stats.saw("probe failed"),
-        _ => {}
     }
 }

@@ -1,0 +1,98 @@
+//! The fence: a report of a dispatch that is not current changes nothing, the same one twice gets
+//! the same answer.
+
+#![expect(
+    clippy::expect_used,
+    reason = "the bench's own expectations are the test"
+)]
+
+mod support;
+
+use support::{Bench, commit, completed, done_report, failed};
+use wellhead_rig::{
+    Beat, Class, Completion, DispatchOrder, Incarnation, Input, Outcome, Refused, Reply, Usage,
+};
+
+/// The second dispatch runs; the first one's reports are still under way.
+fn second_dispatch() -> (Bench, DispatchOrder, DispatchOrder) {
+    let (mut bench, first) = Bench::working();
+    bench.ok(Bench::over(&first.dispatch, failed(Class::Lost)));
+    let second = bench.dispatch().expect("the second dispatch");
+    assert_eq!(second.dispatch.no, 2);
+    bench.start(&second.dispatch);
+    (bench, first, second)
+}
+
+#[test]
+fn late_reports_of_the_first_dispatch_change_nothing_while_the_second_runs() {
+    let (mut bench, first, _) = second_dispatch();
+    let stale = Refused::Stale(first.dispatch.clone());
+    let dispatch = first.dispatch.clone();
+    let late = [
+        Bench::over(&dispatch, completed(commit())),
+        Bench::over(&dispatch, Outcome::NeverStarted),
+        Bench::started(&dispatch),
+        Bench::done(&first),
+        Input::Heartbeat(Beat {
+            dispatch: dispatch.clone(),
+            incarnation: Incarnation::new("life-1").expect("a valid id"),
+            progress_at: Some(bench.now),
+            in_tool: true,
+            output: true,
+            usage: Usage::default(),
+        }),
+        Input::TurnEnded {
+            dispatch: dispatch.clone(),
+            report: wellhead_rig::TurnReport {
+                turn_no: 1,
+                work: commit(),
+                output: true,
+            },
+        },
+        Input::Completed {
+            agent: first.agent.clone(),
+            dispatch: Some(dispatch),
+            completion: Completion::Completed,
+        },
+    ];
+    for input in late {
+        assert_eq!(bench.refused(input.clone()), stale, "{input:?}");
+    }
+}
+
+#[test]
+fn the_same_report_twice_gets_the_same_answer_and_changes_nothing() {
+    let (mut bench, first, second) = second_dispatch();
+    for report in [
+        Bench::over(&first.dispatch, failed(Class::Lost)),
+        Bench::started(&second.dispatch),
+    ] {
+        let before = bench.rig.clone();
+        assert_eq!(bench.ok(report), Reply::Repeated);
+        assert_eq!(bench.rig, before);
+    }
+    bench.ok(Bench::done(&second));
+    bench.ok(Bench::over(&second.dispatch, completed(commit())));
+    let before = bench.rig.clone();
+    assert_eq!(bench.ok(Bench::done(&second)), Reply::Repeated);
+    assert_eq!(bench.rig, before);
+    let other = Input::Done {
+        agent: second.agent.clone(),
+        dispatch: Some(second.dispatch.clone()),
+        report: wellhead_rig::DoneReport::default(),
+    };
+    assert_eq!(bench.refused(other), Refused::Stale(second.dispatch));
+}
+
+#[test]
+fn a_report_without_a_dispatch_is_refused_while_one_is_live() {
+    let (mut bench, order) = Bench::working();
+    let (agent, dispatch) = (order.agent.clone(), None);
+    let report = done_report();
+    let done = Input::Done {
+        agent,
+        dispatch,
+        report,
+    };
+    assert_eq!(bench.refused(done), Refused::DispatchRequired(order.agent));
+}
