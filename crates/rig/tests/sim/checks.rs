@@ -82,7 +82,8 @@ impl Checks {
         };
         let retried = matches!(input, Input::Retry { bead } if bead == id);
         if old.is_terminal() && new.phase != old.phase {
-            hold!(retried, "I8: terminal {id} changed by {input:?}");
+            let failed = matches!(old.phase, Phase::Failed { .. });
+            hold!(retried && failed, "I8: terminal {id} changed by {input:?}");
         }
         let (was, is) = (old.numbers, new.numbers);
         hold!(
@@ -230,6 +231,7 @@ impl Checks {
         );
         if was_alarm {
             hold!(at >= now.plus_ms(1_000), "I4: the next alarm is too close");
+            used_up(rig, now)?;
         }
         for bead in rig.unfinished() {
             for deadline in deadlines(bead, rig, now) {
@@ -246,6 +248,22 @@ impl Checks {
         );
         views(rig)
     }
+}
+
+/// An alarm uses up whatever is due; what it left would fire it again each second.
+fn used_up(rig: &Rig, now: Timestamp) -> Result<(), String> {
+    for bead in rig.unfinished() {
+        let due = deadlines(bead, rig, now).iter().any(|d| d.is_due(now));
+        hold!(!due, "I4: an alarm left {} due at {now:?}", bead.id);
+    }
+    if let BreakerState::HalfOpen {
+        probe: Some((id, by)),
+        ..
+    } = &rig.record().breaker.state
+    {
+        hold!(!by.is_due(now), "C4: the probe {id} hangs");
+    }
+    Ok(())
 }
 
 /// What the alarm may not miss, in the checks' own words.
