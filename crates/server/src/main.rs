@@ -1,2 +1,7 @@
-//! The `wellhead` command.
-fn main() {}
+//! The `wellhead` command. Everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wellhead::cli::main()
+}

@@ -1,0 +1,71 @@
+//! The command line: what people type.
+//!
+//! Owns arguments, exit codes and what goes to stdout (data) and stderr (diagnostics). It starts
+//! and stops what other modules own.
+
+mod exit;
+mod paths;
+mod up;
+
+use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+pub use exit::Exit;
+pub use up::UpArgs;
+
+/// After the end of a command its threads get this long; nothing that counts runs in them.
+const THREADS_END: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "wellhead",
+    version,
+    about = "Runs towns of coding agents and loses none of their work",
+    after_help = exit::HELP
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server on a data directory
+    #[command(after_help = exit::HELP)]
+    Up(UpArgs),
+    /// See a whole town work on this machine, without a key and without cost
+    Demo(crate::demo::Args),
+}
+
+/// Parses the arguments, runs the command, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let threads = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(threads) => threads,
+        Err(error) => return exit::failed(Exit::Failure, &format!("cannot start threads: {error}")),
+    };
+    let code = threads.block_on(async {
+        match cli.command {
+            Command::Up(args) => Box::pin(up::run(args)).await,
+            Command::Demo(args) => Box::pin(crate::demo::run(args)).await,
+        }
+    });
+    threads.shutdown_timeout(THREADS_END);
+    code
+}
+
+/// Diagnostics go to stderr, as `WELLHEAD_LOG` (or `RUST_LOG`) says.
+fn start_log() {
+    let filter = EnvFilter::try_from_env("WELLHEAD_LOG")
+        .or_else(|_| EnvFilter::try_from_default_env())
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A host program may have its own; then that one is right.
+    let _ = log.try_init();
+}

@@ -1,0 +1,129 @@
+//! Everything that the status page shows, at once, and the wait for the next change.
+//!
+//! Owns what a snapshot holds and its bounds. Subscribes before it looks, so that no change falls
+//! between two snapshots.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use rig::{Bead, BeadType, Phase, Rig, RigId, Timestamp};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::http::{
+    answer,
+    ctx::Ctx,
+    failure::Failure,
+    state::State,
+    view::{self, Frame},
+};
+
+use super::beads::explained;
+
+/// The longest wait for a change, in milliseconds.
+const WAIT_MAX_MS: u64 = 30_000;
+/// Unfinished, failed and reviewed beads of one rig; none of them may disappear before that.
+const OPEN_MAX: usize = 1_000;
+/// Closed beads of one rig, newest first.
+const CLOSED_MAX: usize = 50;
+
+/// `GET /api/snapshot`, `GET /api/snapshot?after=<version>&wait_ms=25000`.
+pub(crate) async fn snapshot(ctx: Ctx) -> Result<HttpResponse, Failure> {
+    let mut query = ctx.query();
+    let after = query.text("after");
+    let wait_ms = query.number("wait_ms").unwrap_or(0).min(WAIT_MAX_MS);
+    query.finish()?;
+    let mut changes = ctx.runtime().changes();
+    if let Some(after) = after {
+        wait(&ctx.state, &mut changes, &after, Duration::from_millis(wait_ms)).await?;
+    }
+    let version = version(&ctx.state, *changes.borrow_and_update());
+    let mut rigs = Vec::new();
+    for id in ctx.runtime().rig_ids().await? {
+        let shown = id.clone();
+        rigs.push(ctx.runtime().rig(&id)?.look(move |rig, now| of_rig(rig, &shown, now)).await?);
+    }
+    let needs_you: u64 = rigs.iter().filter_map(|rig| rig["needs_you"].as_u64()).sum();
+    let server_time = view::time(Timestamp(jiff::Timestamp::now().as_millisecond()));
+    Ok(answer::ok(json!({
+        "version": version,
+        "server_time": server_time,
+        "needs_you": needs_you,
+        "rigs": rigs,
+    })))
+}
+
+/// Opaque to clients. A version of another life of the server is never the current one.
+fn version(state: &State, number: u64) -> String {
+    format!("{}-{number}", state.life)
+}
+
+/// Until something has changed since `after`, the time is over, or the server stops.
+async fn wait(
+    state: &State,
+    changes: &mut watch::Receiver<u64>,
+    after: &str,
+    time: Duration,
+) -> Result<(), Failure> {
+    let is_current = |number: &u64| version(state, *number) == after;
+    if time.is_zero() || !is_current(&changes.borrow()) {
+        return Ok(());
+    }
+    let Ok(_permit) = state.waits.try_acquire() else {
+        let sentence = "too many clients wait for changes; ask without wait_ms, or later";
+        return Err(Failure::unavailable("overloaded", sentence, 2));
+    };
+    tokio::select! {
+        _ = changes.wait_for(|number| !is_current(number)) => {}
+        () = tokio::time::sleep(time) => {}
+        () = state.stopping.cancelled() => {
+            return Err(Failure::unavailable("draining", "the server is stopping", 2));
+        }
+    }
+    Ok(())
+}
+
+fn of_rig(rig: &Rig, id: &RigId, now: Timestamp) -> Value {
+    let frame = Frame::of(rig);
+    let is_shown = |bead: &&Bead| bead.kind != BeadType::Escalation;
+    let (mut open, mut closed) = (0_usize, 0_usize);
+    let fits = |bead: &&Bead| {
+        let (count, max) = match bead.phase {
+            Phase::Closed { .. } => (&mut closed, CLOSED_MAX),
+            _ => (&mut open, OPEN_MAX),
+        };
+        *count += 1;
+        *count <= max
+    };
+    let beads: Vec<Value> = rig
+        .beads()
+        .rev()
+        .filter(is_shown)
+        .filter(fits)
+        .map(|bead| {
+            let mut value = view::bead(bead, frame);
+            value["explain"] = explained(rig, bead, now);
+            value
+        })
+        .collect();
+    let mut escalations: Vec<&Bead> = rig.open_escalations().collect();
+    escalations.reverse();
+    let config = rig.record().config.as_ref();
+    json!({
+        "id": id,
+        "name": config.map_or(id.as_str(), |config| config.name.as_str()),
+        "town_id": config.map(|config| &config.town_id),
+        "is_configured": config.is_some(),
+        "breaker": view::breaker(&rig.record().breaker),
+        "agents": rig.agents().map(|agent| view::agent(rig, agent)).collect::<Vec<_>>(),
+        "beads": beads,
+        "beads_total": open + closed,
+        "escalations": escalations.iter().map(|bead| view::bead(bead, frame)).collect::<Vec<_>>(),
+        "needs_you": escalations.len() + reviews(rig),
+    })
+}
+
+/// Work that waits for a person's review.
+fn reviews(rig: &Rig) -> usize {
+    rig.unfinished().filter(|bead| matches!(bead.phase, Phase::InReview { .. })).count()
+}

@@ -1,0 +1,114 @@
+//! A bead and its attempts on the wire.
+
+use rig::{Attempt, Bead, BreakerState, DispatchId, Outcome, Phase, Rig, Timestamp};
+use serde_json::{Value, json};
+
+use super::time::text;
+
+/// What of the rig shows in each of its beads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame {
+    attempts_max: u32,
+    next_probe_at: Option<Timestamp>,
+}
+
+impl Frame {
+    pub(crate) fn of(rig: &Rig) -> Self {
+        let next_probe_at = match &rig.record().breaker.state {
+            BreakerState::Open { next_probe, .. } => Some(next_probe.at),
+            BreakerState::Closed | BreakerState::HalfOpen { .. } => None,
+        };
+        Self { attempts_max: rig.policy().attempts_max, next_probe_at }
+    }
+
+    /// When a bead without a session may be dispatched next, as far as a clock decides it.
+    fn next_attempt_at(self, phase: &Phase) -> Option<Timestamp> {
+        match phase {
+            Phase::Hooked { .. } => self.next_probe_at,
+            Phase::Waiting { until, .. } => {
+                Some(self.next_probe_at.map_or(until.at, |probe| probe.max(until.at)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A bead.
+pub(crate) fn bead(bead: &Bead, frame: Frame) -> Value {
+    let (closed_at, result, reason) = match &bead.phase {
+        Phase::Closed { at, resolution } => (Some(text(*at)), Some(*resolution), None),
+        Phase::Failed { reason, .. } => (None, None, Some(reason.as_str())),
+        _ => (None, None, None),
+    };
+    let last_failure = bead.last_failure.as_ref().map(|last| {
+        json!({
+            "class": last.failure.class,
+            "phase": last.failure.stage,
+            "text": last.failure.text,
+            "at": text(last.at),
+        })
+    });
+    json!({
+        "id": bead.id,
+        "type": bead.kind,
+        "status": bead.status(),
+        "title": bead.title,
+        "body": bead.body,
+        "assignee_agent_id": bead.assignee,
+        "convoy_id": bead.convoy_id,
+        "molecule_id": null,
+        "priority": bead.priority,
+        "labels": bead.labels,
+        "metadata": bead.metadata,
+        "created_at": text(bead.created_at),
+        "updated_at": text(bead.updated_at),
+        "closed_at": closed_at,
+        "attempts": bead.numbers.failures,
+        "attempts_max": frame.attempts_max,
+        "next_attempt_at": frame.next_attempt_at(&bead.phase).map(text),
+        "last_failure": last_failure,
+        "dispatch_id": bead.dispatch_id().map(|id| id.to_string()),
+        "usage": bead.usage,
+        "dispatches": bead.numbers.dispatch_no,
+        "prompts": bead.numbers.prompts,
+        "branch": bead.branch,
+        "commit": bead.commit,
+        "result": result,
+        "reason": reason,
+    })
+}
+
+/// One line of a bead's attempt log.
+pub(crate) fn attempt(bead: &Bead, attempt: &Attempt) -> Value {
+    let dispatch = DispatchId { bead: bead.id.clone(), no: attempt.no };
+    json!({
+        "no": attempt.no,
+        "dispatch_id": dispatch.to_string(),
+        "agent_id": attempt.agent,
+        "session_id": attempt.session,
+        "sent_at": text(attempt.sent_at),
+        "ended_at": text(attempt.ended_at),
+        "outcome": outcome(&attempt.outcome),
+        "done": attempt.done,
+        "usage": attempt.usage,
+    })
+}
+
+fn outcome(outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Completed { work, text } => {
+            json!({ "kind": "completed", "commit": work.sha(), "text": text })
+        }
+        Outcome::Failed { failure, work } => json!({
+            "kind": "failed",
+            "class": failure.class,
+            "phase": failure.stage,
+            "text": failure.text,
+            "commit": work.sha(),
+        }),
+        Outcome::Refused { text: why, until } => {
+            json!({ "kind": "refused", "text": why, "until": text(*until) })
+        }
+        Outcome::NeverStarted => json!({ "kind": "never_started" }),
+    }
+}

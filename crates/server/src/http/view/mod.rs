@@ -1,0 +1,17 @@
+//! Records as clients see them: the field names of the wire, times as text.
+//!
+//! Owns the shape of every record in an answer. Looks at the rig's words and decides nothing.
+
+mod agent;
+mod bead;
+mod breaker;
+mod event;
+mod time;
+mod town;
+
+pub(crate) use agent::{agent, status as agent_status};
+pub(crate) use bead::{Frame, attempt, bead};
+pub(crate) use breaker::breaker;
+pub(crate) use event::event;
+pub(crate) use time::{parse as parse_time, text as time};
+pub(crate) use town::{rig, town};
