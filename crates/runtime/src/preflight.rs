@@ -72,9 +72,15 @@ async fn run(
     let found = resolve_model(kit.http, &credentials, wanted, kit.default_model).await?;
     let found = model.insert(found);
     check_model(kit.http, &credentials, found).await?;
-    let url =
-        GitUrl::parse(&config.git_url).map_err(|error| failure(Class::Git, error.to_string()))?;
+    let url = git_url(config)?;
     check_remote(&url, &config.default_branch).await
+}
+
+/// The rig's repository, if it has a usable one.
+pub(crate) fn git_url(config: &RigConfig) -> Result<GitUrl, Failure> {
+    GitUrl::parse(&config.git_url).map_err(|error| {
+        failure(Class::Git, format!("the rig's git URL can not be used: {error}"))
+    })
 }
 
 /// The kilo program; success is remembered.

@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use rig::{Class, DispatchOrder, Failure, RigConfig, RigId, Stage, TownId};
+use rig::{DispatchOrder, Failure, RigConfig, RigId, TownId};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
@@ -15,7 +15,7 @@ use crate::{
     preflight::{self, Checks},
     settings::Settings,
     vault::Vault,
-    workspace::{GitUrl, Repositories, Repository},
+    workspace::{Repositories, Repository},
 };
 
 /// Name and address in the commits of agents. The domain is reserved, so nobody owns it.
@@ -88,8 +88,7 @@ impl Kit {
         rig: &RigId,
         config: &RigConfig,
     ) -> Result<Repository, Failure> {
-        let url = GitUrl::parse(&config.git_url)
-            .map_err(|error| Failure::new(Class::Git, Stage::Worktree, error.to_string()))?;
+        let url = preflight::git_url(config)?;
         let dir: PathBuf = self.data.rig(&self.town, rig);
         Ok(self
             .repositories

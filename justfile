@@ -1,0 +1,41 @@
+# Every recipe is one command that works without just as well.
+
+# List the recipes
+default:
+    @just --list
+
+# Watch agents work, without a key and without cost
+demo *args:
+    cargo run --release -- demo {{args}}
+
+# Run all tests
+test:
+    cargo test --workspace
+
+# Simulate a rig with other or more seeds: just sim 20000
+sim seeds="20000":
+    WELLHEAD_SEEDS={{seeds}} cargo test --release -p wellhead-rig --test simulation -- --nocapture
+
+# Replay one seed of the simulation with a trace
+replay seed:
+    WELLHEAD_SEED={{seed}} cargo test -p wellhead-rig --test simulation -- --nocapture
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Show every lint as an error
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Build the API documents
+docs:
+    cargo doc --workspace --no-deps --open
+
+# Check dependencies against the advisory database (needs the network)
+audit:
+    cargo deny check
+
+# Everything that CI checks
+ci:
+    .ci/run
