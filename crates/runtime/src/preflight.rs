@@ -255,3 +255,278 @@ fn unreachable(base: &str, error: &reqwest::Error) -> Failure {
 fn failure(class: Class, text: impl Into<String>) -> Failure {
     Failure::new(class, Stage::Preflight, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::Environment;
+    use rig::{CredentialSource, ReviewMode, TownId};
+    use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+    use tempfile::TempDir;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        sync::Mutex,
+    };
+
+    const MODELS: &str = r#"{"data":[{"id":"a/one"},{"id":"b/two"},{"id":"c/big"},{"id":"d/x"}]}"#;
+    const TOKEN: &str = "canary-4711";
+
+    /// A gateway that gives one answer to the models route and knows its default model.
+    struct Gateway {
+        url: String,
+        requests: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Gateway {
+        async fn answering(
+            status: &'static str,
+            headers: &'static str,
+            body: &'static str,
+        ) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let requests = Arc::<Mutex<Vec<String>>>::default();
+            let seen = Arc::clone(&requests);
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"\r\n\r\n") {
+                        request.push(stream.read_u8().await.unwrap());
+                    }
+                    let request = String::from_utf8(request).unwrap();
+                    let is_defaults = request.starts_with("GET /api/defaults ");
+                    seen.lock().await.push(request);
+                    let (status, headers, body) = if is_defaults {
+                        ("200 OK", "", r#"{"defaultModel":"kilo/b/two"}"#)
+                    } else {
+                        (status, headers, body)
+                    };
+                    let length = body.len();
+                    let answer = format!(
+                        "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\
+                         connection: close\r\n\r\n{body}"
+                    );
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+            Self { url, requests }
+        }
+
+        async fn check(&self, model: Option<&str>) -> Checked {
+            Kit::new(&self.url, Some(TOKEN))
+                .check(model, CredentialSource::Environment)
+                .await
+        }
+    }
+
+    /// A program that only knows its version, and a repository with one commit.
+    struct Kit {
+        dir: TempDir,
+        vault: Vault,
+        search: Search,
+        program: OnceCell<Found>,
+        http: Client,
+    }
+
+    impl Kit {
+        fn new(gateway: &str, token: Option<&str>) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("kilo");
+            std::fs::write(&path, "#!/bin/sh\necho 7.7.7\n").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            make_repository(dir.path());
+            let environment = Environment {
+                gateway_url: Some(gateway.to_owned()),
+                token: token.map(Into::into),
+                organization: None,
+            };
+            Self {
+                vault: Vault::new(dir.path().join("secrets"), "i", environment),
+                search: Search {
+                    setting: Some(path),
+                    ..Search::default()
+                },
+                program: OnceCell::new(),
+                http: http_client().unwrap(),
+                dir,
+            }
+        }
+
+        async fn check(&self, model: Option<&str>, credentials: CredentialSource) -> Checked {
+            let config = RigConfig {
+                town_id: TownId::new("t").unwrap(),
+                name: "n".into(),
+                git_url: self.dir.path().join("repo").display().to_string(),
+                default_branch: "main".into(),
+                model: model.map(str::to_owned),
+                review: ReviewMode::Off,
+                credentials,
+            };
+            let kit = Checks {
+                vault: &self.vault,
+                program: &self.program,
+                search: &self.search,
+                default_model: None,
+                http: &self.http,
+            };
+            check(&kit, &config).await
+        }
+    }
+
+    fn make_repository(dir: &Path) {
+        for args in [
+            &["init", "-q", "-b", "main", "repo"][..],
+            &[
+                "-C",
+                "repo",
+                "-c",
+                "user.name=A",
+                "-c",
+                "user.email=a@b.invalid",
+                "commit",
+                "-q",
+                "--allow-empty",
+                "-m",
+                "first",
+            ],
+        ] {
+            let mut git = std::process::Command::new("git");
+            assert!(git.args(args).current_dir(dir).status().unwrap().success());
+        }
+    }
+
+    fn failed(checked: &Checked) -> &Failure {
+        match &checked.preflight {
+            Preflight::Failed(failure) => failure,
+            Preflight::Passed => panic!("it passed"),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_is_well_and_the_token_goes_along() {
+        let gateway = Gateway::answering("200 OK", "", MODELS).await;
+        for (named, found) in [
+            (Some("kilo/a/one"), "a/one"),
+            (Some("a/one"), "a/one"),
+            (None, "b/two"),
+        ] {
+            let checked = gateway.check(named).await;
+            assert_eq!(checked.preflight, Preflight::Passed);
+            assert_eq!(checked.model.as_deref(), Some(found));
+        }
+        let requests = gateway.requests.lock().await;
+        assert_eq!(
+            requests.len(),
+            4,
+            "the defaults are asked for only where they are needed"
+        );
+        for request in requests.iter() {
+            let request = request.to_ascii_lowercase();
+            assert!(
+                request.contains(&format!("authorization: bearer {TOKEN}")),
+                "{request}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn each_answer_of_the_gateway_has_its_class_and_its_fix() {
+        for (status, class) in [
+            ("401 Unauthorized", Class::Credentials),
+            ("403 Forbidden", Class::Credentials),
+            ("402 Payment Required", Class::Billing),
+            ("429 Too Many Requests", Class::RateLimited),
+            ("500 Internal Server Error", Class::Gateway),
+            ("404 Not Found", Class::Gateway),
+        ] {
+            let gateway = Gateway::answering(status, "retry-after: 7\r\n", "{}").await;
+            let checked = gateway.check(Some("a/one")).await;
+            let failure = failed(&checked);
+            assert_eq!((failure.class, failure.stage), (class, Stage::Preflight));
+            assert!(failure.text.contains(class.fix()), "{}", failure.text);
+            assert!(!failure.text.contains(TOKEN), "{}", failure.text);
+            let pause = (class == Class::RateLimited).then_some(7_000);
+            assert_eq!(failure.retry_after_ms, pause);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_model_is_named_with_what_is_offered() {
+        let gateway = Gateway::answering("200 OK", "", MODELS).await;
+        let checked = gateway.check(Some("z/big")).await;
+        let failure = failed(&checked);
+        assert_eq!(failure.class, Class::ModelNotFound);
+        assert!(failure.text.contains("z/big"), "{}", failure.text);
+        assert!(
+            failure.text.contains("(it offers c/big, a/one, b/two)"),
+            "{}",
+            failure.text
+        );
+        let empty = Gateway::answering("200 OK", "", r#"{"data":[]}"#).await;
+        assert_eq!(
+            empty.check(Some("z/big")).await.preflight,
+            Preflight::Passed
+        );
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed_and_nonsense_is_no_answer() {
+        let other = Gateway::answering("200 OK", "", MODELS).await;
+        let header = format!("location: {}/api/openrouter/models\r\n", other.url);
+        let moved = Gateway::answering("302 Found", header.leak(), "").await;
+        let checked = moved.check(Some("a/one")).await;
+        assert_eq!(failed(&checked).class, Class::Gateway);
+        assert!(
+            other.requests.lock().await.is_empty(),
+            "the token has not left"
+        );
+        let nonsense = Gateway::answering("200 OK", "", "<html>").await;
+        assert_eq!(
+            failed(&nonsense.check(Some("a/one")).await).class,
+            Class::Gateway
+        );
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_down_says_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let checked = Kit::new(&url, Some(TOKEN))
+            .check(None, CredentialSource::Environment)
+            .await;
+        assert_eq!(failed(&checked).class, Class::Gateway);
+        assert!(
+            failed(&checked).text.contains("can not be reached"),
+            "{:?}",
+            failed(&checked)
+        );
+        assert_eq!(checked.model, None);
+    }
+
+    #[tokio::test]
+    async fn the_first_that_is_missing_is_told_and_nothing_after_it_is_asked() {
+        let gateway = Gateway::answering("200 OK", "", MODELS).await;
+        let kit = Kit::new(&gateway.url, None);
+        std::fs::remove_file(kit.dir.path().join("kilo")).unwrap();
+        let checked = kit.check(None, CredentialSource::Environment).await;
+        assert_eq!(failed(&checked).class, Class::Credentials);
+
+        let mut kit = Kit::new(&gateway.url, Some(TOKEN));
+        let program = kit.search.setting.replace("/nonexistent/kilo".into());
+        let checked = kit.check(None, CredentialSource::Environment).await;
+        assert_eq!(failed(&checked).class, Class::KiloMissing);
+        assert!(gateway.requests.lock().await.is_empty());
+
+        // Installed since: not being there is not remembered, being there is.
+        kit.search.setting = program;
+        let checked = kit.check(None, CredentialSource::Environment).await;
+        assert_eq!(checked.preflight, Preflight::Passed);
+        std::fs::remove_file(kit.dir.path().join("kilo")).unwrap();
+        std::fs::remove_dir_all(kit.dir.path().join("repo")).unwrap();
+        let checked = kit.check(None, CredentialSource::Environment).await;
+        assert_eq!(failed(&checked).class, Class::Git);
+        assert_eq!(checked.model.as_deref(), Some("b/two"));
+    }
+}

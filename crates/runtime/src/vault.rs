@@ -20,7 +20,7 @@ use url::Url;
 use uuid::Uuid;
 
 /// The gateway where nobody names another.
-pub const DEFAULT_GATEWAY: &str = "https://api.kilo.ai";
+pub(crate) const DEFAULT_GATEWAY: &str = "https://api.kilo.ai";
 
 /// What the environment of the process says about the gateway. `Debug` shows no token.
 #[derive(Clone, Default)]
@@ -35,7 +35,7 @@ pub struct Environment {
 
 /// Stored credentials and those of the environment.
 #[derive(Debug)]
-pub struct Vault {
+pub(crate) struct Vault {
     dir: PathBuf,
     instance: String,
     environment: Environment,
@@ -43,17 +43,17 @@ pub struct Vault {
 
 /// Credentials and the id by which breakers, servers and logs know them.
 #[derive(Clone, Debug)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// No secret; another value has another id.
-    pub id: String,
+    pub(crate) id: String,
     /// The values.
-    pub credentials: Credentials,
+    pub(crate) credentials: Credentials,
 }
 
 /// Why credentials could not be kept. No text holds a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub(crate) enum Error {
     /// The gateway's URL is none.
     #[error("the gateway URL can not be read ({reason}); set one such as {DEFAULT_GATEWAY}")]
     Url {
@@ -111,7 +111,7 @@ impl fmt::Debug for Environment {
 impl Vault {
     /// Credentials below `dir`, which is made when the first are stored. `instance` is the data
     /// directory's id.
-    pub fn new(dir: PathBuf, instance: &str, environment: Environment) -> Self {
+    pub(crate) fn new(dir: PathBuf, instance: &str, environment: Environment) -> Self {
         Self {
             dir,
             instance: instance.to_owned(),
@@ -121,7 +121,7 @@ impl Vault {
 
     /// Keeps a token and returns its id. Without a gateway of its own it is used at the
     /// environment's, or at the default one.
-    pub async fn store(
+    pub(crate) async fn store(
         &self,
         gateway_url: Option<String>,
         token: SecretString,
@@ -147,16 +147,16 @@ impl Vault {
     ///
     /// # Errors
     /// A failure of class credentials whose text says what to set.
-    pub async fn resolve(&self, source: &CredentialSource) -> Result<Resolved, Failure> {
+    pub(crate) async fn resolve(&self, source: &CredentialSource) -> Result<Resolved, Failure> {
         match source {
             CredentialSource::None => Err(missing("this rig is set to use no credentials")),
-            CredentialSource::Environment => self.from_environment(),
-            CredentialSource::Stored { id } => self.from_file(id).await,
+            CredentialSource::Environment => self.of_environment(),
+            CredentialSource::Stored { id } => self.of_file(id).await,
         }
     }
 
     /// The id of the environment's credentials, if it holds a token.
-    pub fn environment_id(&self) -> Option<String> {
+    pub(crate) fn environment_id(&self) -> Option<String> {
         let token = self.environment.token.as_ref()?;
         let mut hash = Sha256::new();
         for part in [
@@ -177,7 +177,11 @@ impl Vault {
     }
 
     /// Forgets stored credentials; those that are not there are forgotten already.
-    pub async fn remove(&self, id: &str) -> Result<(), Error> {
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for whoever replaces a rig's token")
+    )]
+    pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
         let Some(path) = self.file(id) else {
             return Ok(());
         };
@@ -187,7 +191,7 @@ impl Vault {
         }
     }
 
-    fn from_environment(&self) -> Result<Resolved, Failure> {
+    fn of_environment(&self) -> Result<Resolved, Failure> {
         let Some(id) = self.environment_id() else {
             return Err(missing("the environment holds no token"));
         };
@@ -202,7 +206,7 @@ impl Vault {
         Ok(Resolved { id, credentials })
     }
 
-    async fn from_file(&self, id: &str) -> Result<Resolved, Failure> {
+    async fn of_file(&self, id: &str) -> Result<Resolved, Failure> {
         let gone = || missing("the stored credentials of this rig are not there any more");
         let path = self.file(id).ok_or_else(gone)?;
         let text = match tokio::fs::read_to_string(&path).await {

@@ -80,16 +80,9 @@ impl Repository {
         format!("refs/remotes/origin/{}", self.default_branch)
     }
 
-    /// Brings the remote's branches up to date; clones first where there is no clone.
-    ///
-    /// # Errors
-    /// A failure of class git: unreachable, or without the default branch.
-    pub(crate) async fn fetch(&self) -> Result<(), Failure> {
-        let _guard = self.lock.lock().await;
-        self.fetch_locked().await
-    }
-
-    pub(super) async fn fetch_locked(&self) -> Result<(), Failure> {
+    /// Brings the remote's branches up to date; clones first where there is no clone. The caller
+    /// holds the lock.
+    pub(super) async fn fetch(&self) -> Result<(), Failure> {
         if self.ensure_clone().await? {
             return Ok(());
         }
@@ -239,11 +232,11 @@ async fn missing_branch(url: &GitUrl, branch: &str) -> Failure {
         return git_failure(text);
     }
     let more = if names.len() > NAMED_MAX { ", …" } else { "" };
-    let named: Vec<&str> = names.iter().take(NAMED_MAX).map(String::as_str).collect();
+    let first: Vec<&str> = names.iter().take(NAMED_MAX).map(String::as_str).collect();
     git_failure(format!(
         "{} has no branch {branch} (it has {}{more}); set the rig's default branch to one of them",
         url.as_str(),
-        named.join(", "),
+        first.join(", "),
     ))
 }
 

@@ -14,7 +14,7 @@ use super::{clone::gone, worktree::Trouble};
 
 /// A lock of this age, with no git at work there, was left by a git that died.
 const AGE: Duration = Duration::from_secs(10);
-const WAIT: Duration = Duration::from_secs(15);
+const WAIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 15 });
 const POLL: Duration = Duration::from_millis(200);
 
 /// Removes `locks` that a git left which died; waits for those that live. `dir` is where a living

@@ -25,6 +25,6 @@ mod url;
 mod worktree;
 
 pub(crate) use clone::{Repositories, Repository, check_remote};
-pub(crate) use save::{TreeState, saved_ref};
-pub(crate) use url::{GitUrl, GitUrlError};
+pub(crate) use save::saved_ref;
+pub(crate) use url::GitUrl;
 pub(crate) use worktree::{Prepare, Worktree};

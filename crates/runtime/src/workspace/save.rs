@@ -20,7 +20,6 @@ const NAME: &str = "Wellhead agent";
 const EMAIL: &str = "agents@wellhead.invalid";
 /// Saves of one name; more than that is a loop.
 const SAVES_MAX: u32 = 1_000;
-const MESSAGE_BYTES_MAX: usize = 16 << 10;
 
 /// What a worktree holds right now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +35,8 @@ pub(crate) struct TreeState {
 }
 
 impl TreeState {
-    /// What is committed; uncommitted changes count only once [`Worktree::commit_all`] saved them.
+    /// What is committed; uncommitted changes count only once [`Worktree::outcome_work`] has
+    /// committed them.
     pub(crate) fn work(&self) -> Work {
         let sha = self.head.clone();
         if self.is_fresh && self.is_beyond_base {
@@ -64,35 +64,13 @@ impl Worktree {
         self.look().await.map_err(|trouble| at_end(&trouble))
     }
 
-    /// What is committed so far; see [`TreeState::work`].
-    pub(crate) async fn work(&self) -> Result<Work, Failure> {
-        Ok(self.state().await?.work())
-    }
-
-    /// Commits everything that is uncommitted to the branch, without hooks and signatures; returns
-    /// the branch's head. For when the session is quiet.
-    pub(crate) async fn commit_all(&self, message: &str) -> Result<String, Failure> {
-        let _guard = self.repository.lock.lock().await;
-        self.commit_locked(message)
-            .await
-            .map_err(|trouble| at_end(&trouble))
-    }
-
-    /// Saves what is uncommitted to a ref, if anything is, and returns the commit. The worktree
-    /// stays as it is. A ref of that name that holds other work is kept: the next free name
-    /// (`…-2`) is taken.
-    pub(crate) async fn save(&self, ref_name: &str) -> Result<Option<String>, Failure> {
-        let _guard = self.repository.lock.lock().await;
-        self.save_locked(ref_name)
-            .await
-            .map_err(|trouble| at_end(&trouble))
-    }
-
-    /// [`Worktree::save`], then back to the branch's head: for a failure that is charged.
+    /// Saves what is uncommitted to a ref, if anything is, and returns the commit; then back to the
+    /// branch's head. For a failure that is charged. A ref of that name that holds other work is
+    /// kept: the next free name (`…-2`) is taken.
     pub(crate) async fn save_and_reset(&self, ref_name: &str) -> Result<Option<String>, Failure> {
         let _guard = self.repository.lock.lock().await;
         let saved = async {
-            let saved = self.save_locked(ref_name).await?;
+            let saved = self.save(ref_name).await?;
             self.rejoin().await?;
             quit_operations(self).await?;
             switch(self).await?;
@@ -118,13 +96,14 @@ impl Worktree {
         if !completed || state.is_fresh || !state.dirty {
             return Ok(state.work());
         }
+        self.clear_stale_locks().await?;
         if !is_on_branch {
             // The changes belong to another history; they are kept, but are not the branch's.
             snapshot(self, &saved_ref(&self.dispatch), "Left off the branch").await?;
             return Ok(state.work());
         }
         let message = format!("Save the work of dispatch {}", self.dispatch);
-        let sha = self.commit_locked(&message).await?;
+        let sha = self.commit_all(&message).await?;
         if sha == state.head {
             Ok(state.work())
         } else {
@@ -132,7 +111,7 @@ impl Worktree {
         }
     }
 
-    async fn save_locked(&self, ref_name: &str) -> Result<Option<String>, Trouble> {
+    async fn save(&self, ref_name: &str) -> Result<Option<String>, Trouble> {
         self.ensure_ours().await?;
         self.clear_stale_locks().await?;
         snapshot(
@@ -143,13 +122,9 @@ impl Worktree {
         .await
     }
 
-    async fn commit_locked(&self, message: &str) -> Result<String, Trouble> {
-        self.ensure_ours().await?;
-        self.clear_stale_locks().await?;
-        if !self.rejoin().await? {
-            snapshot(self, &saved_ref(&self.dispatch), message).await?;
-            return self.branch_head().await;
-        }
+    /// Commits everything that is uncommitted to the branch, which is checked out; without hooks
+    /// and signatures. Returns the branch's head.
+    async fn commit_all(&self, message: &str) -> Result<String, Trouble> {
         let head = self.branch_head().await?;
         let Some(sha) = commit_tree(self, message).await? else {
             return Ok(head);
@@ -327,7 +302,6 @@ async fn commit_tree(worktree: &Worktree, message: &str) -> Result<Option<String
             return Ok(None);
         }
     }
-    let message = cut(message);
     let parents = parents.iter().flat_map(|sha| ["-p", sha]);
     let commit = ["-c", FSYNC, "commit-tree", "--no-gpg-sign"]
         .into_iter()
@@ -369,11 +343,6 @@ async fn keep(worktree: &Worktree, name: &str, sha: &str) -> Result<(), Trouble>
     Err(Trouble::NoFreeRef {
         name: name.to_owned(),
     })
-}
-
-fn cut(message: &str) -> &str {
-    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
-    message.get(..end).unwrap_or_default()
 }
 
 fn at_end(trouble: &Trouble) -> Failure {

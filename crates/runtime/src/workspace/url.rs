@@ -183,11 +183,16 @@ fn scp_like(text: &str) -> Result<Kind, GitUrlError> {
     }
 }
 
+/// Git's own rule is about the case as written, whatever the file system thinks.
+fn ends_like_a_lock(part: &str) -> bool {
+    part.as_bytes().ends_with(b".lock")
+}
+
 /// Whether git takes `name` for a branch: the rules of `git check-ref-format --branch`.
 pub(super) fn is_branch_name(name: &str) -> bool {
     let bad = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
     let part_ok =
-        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+        |part: &str| !part.is_empty() && !part.starts_with('.') && !ends_like_a_lock(part);
     !name.is_empty()
         && name.len() <= BRANCH_BYTES_MAX
         && !name.starts_with('-')

@@ -67,7 +67,7 @@ impl Repository {
     /// below `refs/wellhead/saved/` first.
     ///
     /// # Errors
-    /// Class git where the remote is at fault, class agent_failed where this branch or worktree is.
+    /// Class git where the remote is at fault, class agent failed where this branch or worktree is.
     pub(crate) async fn prepare(&self, request: &Prepare) -> Result<Worktree, Failure> {
         check_names(request)?;
         let _guard = self.lock.lock().await;
@@ -76,7 +76,7 @@ impl Repository {
             .map_err(|error| at_worktree(&error))?;
         if !self.ensure_clone().await? && self.branch_sha(&request.branch).await?.is_none() {
             // Only a new branch needs to know where the remote stands now.
-            self.fetch_locked().await?;
+            self.fetch().await?;
         }
         let (base_sha, start_sha) = self.ensure_branch(request).await?;
         let worktree = Worktree {
@@ -91,27 +91,6 @@ impl Repository {
             .make_ready(&request.agent_slug)
             .await
             .map_err(|error| at_worktree(&error))
-    }
-
-    /// The agent's worktree as it was last given to a dispatch: after a restart.
-    ///
-    /// # Errors
-    /// Class agent_failed where git can not be asked.
-    pub(crate) async fn reopen(
-        &self,
-        agent_slug: &str,
-    ) -> Result<Option<(DispatchId, Worktree)>, Failure> {
-        if !is_slug(agent_slug) {
-            return Ok(None);
-        }
-        let path = self.worktrees().join(agent_slug);
-        if !self.is_ours(&path).await {
-            return Ok(None);
-        }
-        let given = read_assignment(&path)
-            .await
-            .map_err(|error| at_worktree(&error))?;
-        Ok(given.map(|given| (given.dispatch.clone(), self.given(path, given))))
     }
 
     fn given(&self, path: PathBuf, given: Assignment) -> Worktree {
