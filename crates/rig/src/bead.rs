@@ -275,8 +275,8 @@ pub struct Attempt {
     pub ended_at: Timestamp,
     /// How it ended.
     pub outcome: Outcome,
-    /// What the agent said by `done`, so that the same report gets the same answer.
-    pub done: Option<DoneReport>,
+    /// What made it end, so that the same word again gets the same answer.
+    pub cause: Cause,
     /// What it cost.
     pub usage: Usage,
 }

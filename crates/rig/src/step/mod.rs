@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! intake   new beads, agents, hooks, configuration        orders   what people say of a bead
-//! reports  what containers and agents say of a dispatch   patrol   what the clock says
+//! reports  what a container says of a dispatch             patrol   what the clock says
+//! words    what agents and callers say of a session
 //! settle   what an ended session means for its bead       gate     whether a bead is dispatched
 //! trip     breaker, preflight and escalations
 //! ```
@@ -18,6 +19,7 @@ mod patrol;
 mod reports;
 mod settle;
 mod trip;
+mod words;
 
 pub(crate) use gate::{Outlook, outlook_of};
 
@@ -67,12 +69,12 @@ fn decide(draft: &mut Draft<'_>, input: Input) -> Result<Reply, Refused> {
             agent,
             dispatch,
             report,
-        } => reports::done(draft, &agent, dispatch.as_ref(), report),
+        } => words::done(draft, &agent, dispatch.as_ref(), report),
         Input::Completed {
             agent,
             dispatch,
             completion,
-        } => reports::completed(draft, &agent, dispatch.as_ref(), completion),
+        } => words::completed(draft, &agent, dispatch.as_ref(), completion),
         Input::AgentStarted {
             dispatch,
             incarnation,

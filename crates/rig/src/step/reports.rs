@@ -1,4 +1,4 @@
-//! What containers and agents say of a dispatch: started, beating, turn over, done, ended.
+//! What a container says of a dispatch: started, beating, turn over, ended; and of itself.
 //!
 //! Owns the fence: a report of a dispatch that is not current is refused and changes nothing; the
 //! same report twice gets the same answer. What an end means for the bead is `settle`'s.
@@ -8,9 +8,9 @@ use super::{
     orders, settle, trip,
 };
 use crate::{
-    AgentId, Bead, BeadId, Beat, Cause, Class, Completion, CredentialSource, Deadline, DispatchId,
-    DoneReport, Ending, EventType, Failure, Incarnation, Live, Outcome, Phase, Readiness, Refused,
-    Reply, Report, Resolution, Review, ReviewMode, Stage, TurnReport, TurnVerdict, Work,
+    AgentId, Bead, Beat, Cause, Class, CredentialSource, Deadline, DispatchId, Ending, EventType,
+    Failure, Incarnation, Live, Outcome, Phase, Readiness, Refused, Reply, Report, Stage, Trip,
+    TurnReport, TurnVerdict, Work,
 };
 
 /// The bead whose current dispatch this is; everything else is stale.
@@ -184,6 +184,9 @@ pub(super) fn agent_done(draft: &mut Draft<'_>, report: Report) -> Result<Reply,
         _ => return Err(Refused::Stale(report.dispatch)),
     };
     let first_output = report.output && !run.output;
+    // What a session wrote before its credentials or its gateway failed it does not prove them.
+    let speaks_against_its_scope = matches!(&report.outcome, Outcome::Failed { failure, .. }
+        if failure.class.trip() != Trip::Never);
     run.output |= report.output;
     run.usage = report.usage;
     let agent = run.agent.clone();
@@ -200,7 +203,7 @@ pub(super) fn agent_done(draft: &mut Draft<'_>, report: Report) -> Result<Reply,
         event.old = session;
         draft.event(event);
     }
-    if first_output {
+    if first_output && !speaks_against_its_scope {
         trip::output(draft);
     }
     settle::try_settle(draft, &id)?;
@@ -228,168 +231,6 @@ fn repeated(draft: &Draft<'_>, report: &Report) -> Result<Option<Reply>, Refused
         Some(outcome) if *outcome == report.outcome => Ok(Some(Reply::Repeated)),
         Some(_) => Err(stale()),
     }
-}
-
-pub(super) fn done(
-    draft: &mut Draft<'_>,
-    agent: &AgentId,
-    dispatch: Option<&DispatchId>,
-    report: DoneReport,
-) -> Result<Reply, Refused> {
-    let hooked = hooked_for_report(draft, agent, dispatch)?;
-    let Some(id) = hooked else {
-        return match dispatch {
-            Some(dispatch) if said_before(draft, dispatch, &report) => Ok(Reply::Repeated),
-            Some(dispatch) => Err(Refused::Stale(dispatch.clone())),
-            None => Err(Refused::Conflict(format!(
-                "agent {agent} has nothing on its hook"
-            ))),
-        };
-    };
-    let Some(bead) = draft.bead(&id) else {
-        return Err(Refused::NoBead(id));
-    };
-    match &bead.phase {
-        Phase::Dispatched { .. } | Phase::Working { .. } => {
-            let grace_ms = draft.record().policy.end_grace_ms;
-            orders::begin_ending(
-                draft,
-                &id,
-                Cause::Done(report),
-                grace_ms,
-                "the agent is done",
-            )?;
-        }
-        Phase::Ending { ending, .. } => match &ending.cause {
-            Cause::Done(said) if *said == report => return Ok(Reply::Repeated),
-            Cause::SessionOver | Cause::Completed | Cause::Expired(_) => {
-                orders::begin_ending(draft, &id, Cause::Done(report), 0, "the agent is done")?;
-            }
-            Cause::Done(_) | Cause::Reported(_) | Cause::Ordered(_) => {
-                return Err(Refused::Conflict(format!(
-                    "bead {id} is being given another end"
-                )));
-            }
-        },
-        _ => return done_without_session(draft, agent, &id, report),
-    }
-    settle::try_settle(draft, &id)?;
-    Ok(Reply::Accepted)
-}
-
-fn said_before(draft: &Draft<'_>, dispatch: &DispatchId, report: &DoneReport) -> bool {
-    draft.bead(&dispatch.bead).is_some_and(|bead| {
-        let mut log = bead.attempts.iter();
-        log.any(|attempt| attempt.no == dispatch.no && attempt.done.as_ref() == Some(report))
-    })
-}
-
-/// The bead that a report of an agent is about: the dispatch that it names must be current; with
-/// a live dispatch it has to name one; without one it is about the hook alone.
-fn hooked_for_report(
-    draft: &Draft<'_>,
-    agent: &AgentId,
-    dispatch: Option<&DispatchId>,
-) -> Result<Option<BeadId>, Refused> {
-    if draft.agent(agent).is_none() {
-        return Err(Refused::NoAgent(agent.clone()));
-    }
-    let Some(id) = draft.hook_of(agent) else {
-        return Ok(None);
-    };
-    let live = draft.bead(&id).and_then(Bead::dispatch_id);
-    match (live, dispatch) {
-        (Some(live), Some(named)) if live == *named => Ok(Some(id)),
-        (_, Some(_)) => Ok(None),
-        (Some(_), None) => Err(Refused::DispatchRequired(agent.clone())),
-        (None, None) => Ok(Some(id)),
-    }
-}
-
-fn done_without_session(
-    draft: &mut Draft<'_>,
-    agent: &AgentId,
-    id: &BeadId,
-    report: DoneReport,
-) -> Result<Reply, Refused> {
-    let now = draft.now();
-    let config = draft.record().config.as_ref();
-    let reviews = config.is_none_or(|config| config.review == ReviewMode::Manual);
-    let bead = draft.bead_mut(id)?;
-    bead.branch = Some(report.branch.clone());
-    if reviews {
-        let review = Review {
-            agent: Some(agent.clone()),
-            branch: report.branch,
-            pr_url: report.pr_url,
-            summary: report.summary,
-            submitted_at: now,
-        };
-        settle::submit(draft, id, review)?;
-    } else {
-        bead.phase = Phase::Closed {
-            at: now,
-            resolution: Resolution::ByHand,
-        };
-        orders::closed_event(draft, id, Some(agent), "done");
-    }
-    Ok(Reply::Accepted)
-}
-
-pub(super) fn completed(
-    draft: &mut Draft<'_>,
-    agent: &AgentId,
-    dispatch: Option<&DispatchId>,
-    completion: Completion,
-) -> Result<Reply, Refused> {
-    let Some(id) = hooked_for_report(draft, agent, dispatch)? else {
-        return match dispatch {
-            Some(dispatch) => Err(Refused::Stale(dispatch.clone())),
-            None => Ok(Reply::Accepted),
-        };
-    };
-    let reported = |reason: Option<String>| {
-        let text = reason.unwrap_or_else(|| "the session was reported as failed".to_owned());
-        Failure::new(Class::AgentFailed, Stage::Turn, text)
-    };
-    if draft.bead(&id).is_some_and(|bead| bead.run().is_some()) {
-        let cause = match completion {
-            Completion::Completed => Cause::Completed,
-            Completion::Failed { reason } => Cause::Reported(reported(reason)),
-        };
-        return completed_live(draft, &id, cause);
-    }
-    match completion {
-        Completion::Completed => {
-            orders::carry_out(draft, &id, crate::Order::Close, Some(agent))?;
-        }
-        Completion::Failed { reason } => {
-            settle::fail_bead(draft, &id, &reported(reason).text)?;
-        }
-    }
-    Ok(Reply::Accepted)
-}
-
-/// The report of a live dispatch: it never outweighs what a person ordered or what was said first.
-fn completed_live(draft: &mut Draft<'_>, id: &BeadId, cause: Cause) -> Result<Reply, Refused> {
-    let under_way = draft.bead(id).and_then(|bead| match &bead.phase {
-        Phase::Ending { ending, .. } => Some(&ending.cause),
-        _ => None,
-    });
-    match (under_way, &cause) {
-        (Some(same), _) if *same == cause => return Ok(Reply::Repeated),
-        (Some(Cause::Ordered(_) | Cause::Reported(_)), _) => {
-            return Err(Refused::Conflict(format!(
-                "bead {id} is being given another end"
-            )));
-        }
-        // The agent said so itself, and said more.
-        (Some(Cause::Done(_)), Cause::Completed) => return Ok(Reply::Accepted),
-        _ => {}
-    }
-    orders::begin_ending(draft, id, cause, 0, "reported over")?;
-    settle::try_settle(draft, id)?;
-    Ok(Reply::Accepted)
 }
 
 /// A container began a life. Dispatches that it does not know are asked for, which also fences

@@ -105,10 +105,6 @@ fn record_attempt(
     outcome: Outcome,
 ) -> Result<(), Refused> {
     let now = draft.now();
-    let done = match &ending.cause {
-        Cause::Done(report) => Some(report.clone()),
-        _ => None,
-    };
     let sha = reports::work_of(&outcome).and_then(|work| work.sha().map(str::to_owned));
     let unspent = matches!(outcome, Outcome::Refused { .. } | Outcome::NeverStarted);
     let bead = draft.bead_mut(id)?;
@@ -125,7 +121,7 @@ fn record_attempt(
         session: ending.session.clone(),
         ended_at: now,
         outcome,
-        done,
+        cause: ending.cause.clone(),
         usage: run.usage,
     });
     Ok(())

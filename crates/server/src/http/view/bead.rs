@@ -89,7 +89,7 @@ pub(crate) fn attempt(bead: &Bead, attempt: &Attempt) -> Value {
         "sent_at": text(attempt.sent_at),
         "ended_at": text(attempt.ended_at),
         "outcome": outcome(&attempt.outcome),
-        "done": attempt.done,
+        "cause": attempt.cause,
         "usage": attempt.usage,
     })
 }
