@@ -11,14 +11,19 @@ mod support;
 
 use support::{Bench, DAY_MS, MINUTE_MS, config, failed};
 use wellhead_rig::{
-    Class, CredentialSource, Effect, Failure, Input, NewBead, Phase, Policy, Preflight, RigConfig,
-    Stage, Timestamp,
+    Class, CredentialSource, Effect, Failure, Input, NewBead, Phase, Policy, Preflight, Report,
+    RigConfig, Stage, Timestamp, Trip,
 };
 
 const WEEK_MS: i64 = 7 * DAY_MS;
 
 /// When each dispatch was sent, until the rig gave the bead up.
 fn fail_for_ever(class: Class) -> (Bench, Vec<Timestamp>) {
+    fail_for_ever_with(class, false)
+}
+
+/// The same; with `output` each session wrote something before it failed.
+fn fail_for_ever_with(class: Class, output: bool) -> (Bench, Vec<Timestamp>) {
     let new = NewBead::issue("the task");
     let (mut bench, mut order) = Bench::dispatched_with(config(), Policy::default(), new);
     let mut sent = vec![bench.now];
@@ -28,7 +33,10 @@ fn fail_for_ever(class: Class) -> (Bench, Vec<Timestamp>) {
         bench.pass(1_000);
         bench.start(&order.dispatch);
         bench.pass(1_000);
-        bench.ok(Bench::over(&order.dispatch, failed(class)));
+        let Input::AgentDone(report) = Bench::over(&order.dispatch, failed(class)) else {
+            unreachable!("over is a report")
+        };
+        bench.ok(Input::AgentDone(Report { output, ..report }));
         order = loop {
             bench.answer_checks(&Preflight::Passed);
             if let Some(next) = bench.dispatch() {
@@ -60,6 +68,23 @@ fn a_class_that_never_ends_costs_a_bounded_number_of_prompts() {
         let last = bead.last_failure.as_ref().expect("a reason");
         assert_eq!(last.failure.class, class);
         bench.assert_no_hot_loop();
+    }
+}
+
+#[test]
+fn what_a_failing_scope_let_through_does_not_close_its_breaker() {
+    for class in Class::ALL
+        .into_iter()
+        .filter(|class| class.trip() == Trip::AtOnce)
+    {
+        let (silent, silent_sent) = fail_for_ever_with(class, false);
+        let (bench, sent) = fail_for_ever_with(class, true);
+        assert_eq!(sent.len(), silent_sent.len(), "{class}");
+        assert_eq!(
+            bench.escalations().len(),
+            silent.escalations().len(),
+            "{class}"
+        );
     }
 }
 

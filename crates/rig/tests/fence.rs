@@ -96,3 +96,33 @@ fn a_report_without_a_dispatch_is_refused_while_one_is_live() {
     };
     assert_eq!(bench.refused(done), Refused::DispatchRequired(order.agent));
 }
+
+#[test]
+fn a_completion_that_is_repeated_after_its_dispatch_is_settled_gets_the_same_answer() {
+    for completion in [
+        Completion::Completed,
+        Completion::Failed {
+            reason: Some("lost".to_owned()),
+        },
+    ] {
+        let (mut bench, order) = Bench::working();
+        let word = Input::Completed {
+            agent: order.agent.clone(),
+            dispatch: Some(order.dispatch.clone()),
+            completion,
+        };
+        assert_eq!(bench.ok(word.clone()), Reply::Accepted);
+        bench.ok(Bench::over(&order.dispatch, failed(Class::Interrupted)));
+        let before = bench.bead(&order.dispatch.bead).clone();
+        assert_eq!(bench.ok(word), Reply::Repeated);
+        let other = Input::Completed {
+            agent: order.agent.clone(),
+            dispatch: Some(order.dispatch.clone()),
+            completion: Completion::Failed {
+                reason: Some("another story".to_owned()),
+            },
+        };
+        assert_eq!(bench.refused(other), Refused::Stale(order.dispatch.clone()));
+        assert_eq!(*bench.bead(&order.dispatch.bead), before);
+    }
+}
