@@ -467,32 +467,76 @@ mod tests {
         assert!(complaint("", failed).contains("said nothing"));
     }
 
+    /// Waits for a file that a script writes.
+    async fn read_when_written(file: &Path) -> String {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            if text.ends_with('\n') {
+                return text.trim().to_owned();
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} was not written",
+                file.display()
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A zombie that init has not collected yet is over, too.
+    async fn assert_over(pid: &str) {
+        let (file, deadline) = (
+            format!("/proc/{pid}/stat"),
+            Instant::now() + Duration::from_secs(30),
+        );
+        while std::fs::read_to_string(&file).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < deadline, "{pid} lives");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A git that never ends: its script notes its pid, and what ended it.
+    fn hanging(dir: &Path) -> Git<'static> {
+        let dir = dir.display();
+        let script = format!(
+            "trap 'echo term > {dir}/end; exit' TERM; echo $$ > {dir}/pid; sleep 600 & wait"
+        );
+        Git::new(
+            At::Nowhere,
+            [
+                "-c".to_owned(),
+                format!("alias.hang=!{script}"),
+                "hang".to_owned(),
+            ],
+        )
+    }
+
     #[tokio::test]
     async fn a_call_past_its_deadline_is_ended_with_its_children() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("pid");
-        let alias = format!("alias.hang=!echo $$ > {}; sleep 600", file.display());
-        let call = Git::new(At::Nowhere, ["-c", &alias, "hang"]);
         let began = Instant::now();
-        let error = call
+        let error = hanging(dir.path())
             .deadline(Duration::from_secs(2))
             .run()
             .await
             .unwrap_err();
         assert!(matches!(error, GitError::Deadline { .. }), "{error}");
         assert!(began.elapsed() < Duration::from_mins(1));
-        let pid: u32 = std::fs::read_to_string(&file)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        // A zombie that init has not collected yet is over, too.
-        while std::fs::read_to_string(format!("/proc/{pid}/stat"))
-            .is_ok_and(|stat| !stat.contains(") Z "))
-        {
-            assert!(Instant::now() < deadline, "{pid} lives");
-            tokio::task::yield_now().await;
-        }
+        assert_over(&read_when_written(&dir.path().join("pid")).await).await;
+        assert_eq!(
+            read_when_written(&dir.path().join("end")).await,
+            "term",
+            "asked to end first"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_is_ended_with_its_children() {
+        let dir = tempfile::tempdir().unwrap();
+        let call = tokio::spawn(hanging(dir.path()).run());
+        let pid = read_when_written(&dir.path().join("pid")).await;
+        call.abort();
+        assert_over(&pid).await;
     }
 }

@@ -502,7 +502,11 @@ async fn a_rebase_under_way_is_left_and_its_work_kept() {
         Work::Commit { sha: ours }
     );
     assert!(!worktree.state().await.unwrap().dirty);
-    assert!(git(&worktree.path, &["status"]).contains("nothing to commit"));
+    let status = git(&worktree.path, &["status"]);
+    assert!(
+        status.contains("nothing to commit") && !status.contains("rebas"),
+        "{status}"
+    );
 }
 
 #[tokio::test]
