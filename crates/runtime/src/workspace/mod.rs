@@ -15,9 +15,11 @@
 //!   worktrees/.aside-<n>/     what stood there and was not ours
 //! ```
 
+mod branch;
 mod clone;
 mod locks;
 mod program;
+mod running;
 mod save;
 #[cfg(test)]
 mod tests;

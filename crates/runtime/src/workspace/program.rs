@@ -5,17 +5,12 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io,
     path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    process::{Child, Command},
-};
+use super::running::Running;
 
 /// For calls that touch this machine only.
 pub(super) const LOCAL: Duration = Duration::from_mins(2);
@@ -24,16 +19,7 @@ pub(super) const REMOTE: Duration = Duration::from_secs(30);
 /// For clone and fetch of large repositories.
 pub(super) const TRANSFER: Duration = Duration::from_mins(10);
 
-/// More output than this is dropped; no call needs more.
-const OUT_BYTES_MAX: usize = 4 << 20;
-/// The end of what git complains about is kept.
-const ERR_BYTES_MAX: usize = 16 << 10;
 const TEXT_CHARS_MAX: usize = 300;
-/// A helper that git left behind (an ssh master, a credential cache) may hold its pipes open.
-const PIPES_GRACE: Duration = Duration::from_secs(1);
-/// Time for git to remove its lock files.
-const END_GRACE: Duration = Duration::from_secs(2);
-const END_POLL: Duration = Duration::from_millis(20);
 
 /// Settings that outrank every configuration file: nothing of the repository runs, nothing tidies
 /// up behind our back.
@@ -154,7 +140,7 @@ impl<'a> Git<'a> {
     /// Runs it and returns what it printed. Dropped before it is over, it is ended.
     pub(super) async fn run(self) -> Result<Output, GitError> {
         let (name, limit) = (self.name(), self.deadline);
-        let mut running = Running::spawn(&self)?;
+        let mut running = self.spawn()?;
         let Ok(finished) = tokio::time::timeout(limit, running.finish()).await else {
             running.end().await;
             return Err(GitError::Deadline {
@@ -182,6 +168,14 @@ impl<'a> Git<'a> {
             Err(error) if error.is_no() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn spawn(&self) -> Result<Running, GitError> {
+        let command = command(self, &|name| std::env::var_os(name).is_some());
+        Running::spawn(command).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound if !self.dir_is_missing() => GitError::NotInstalled,
+            _ => GitError::NotRun(error.to_string()),
+        })
     }
 
     fn name(&self) -> String {
@@ -245,119 +239,6 @@ pub(super) async fn quiet_ssh(at: At<'_>) -> Option<(&'static str, OsString)> {
         .await;
     let is_own = matches!(own, Ok(Some(_)));
     (!is_own).then(|| ("GIT_SSH_COMMAND", OsString::from("ssh -oBatchMode=yes")))
-}
-
-/// A git that runs, with everything it started: one process group. Whoever drops it ends it.
-struct Running {
-    child: Option<Child>,
-    group: Option<Pid>,
-}
-
-impl Running {
-    fn spawn(call: &Git<'_>) -> Result<Self, GitError> {
-        let mut command = Command::from(command(call, &|name| std::env::var_os(name).is_some()));
-        let child = command
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound if !call.dir_is_missing() => GitError::NotInstalled,
-                _ => GitError::NotRun(error.to_string()),
-            })?;
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Ok(Self {
-            group: id.and_then(Pid::from_raw),
-            child: Some(child),
-        })
-    }
-
-    async fn finish(&mut self) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
-        let Some(child) = &mut self.child else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let done = finish(child).await?;
-        // Waited for: its id may be another's from now on.
-        (self.group, self.child) = (None, None);
-        Ok(done)
-    }
-
-    /// TERM first: git takes its lock files with it then.
-    async fn end(&mut self) {
-        let (Some(mut child), Some(group)) = (self.child.take(), self.group.take()) else {
-            return;
-        };
-        let _ = kill_process_group(group, Signal::TERM);
-        let _ = tokio::time::timeout(END_GRACE, wait_unreaped(group)).await;
-        // Until it is waited for, the id is its own, and so is the group's.
-        let _ = kill_process_group(group, Signal::KILL);
-        let _ = child.wait().await;
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.child.is_none() {
-            return;
-        }
-        let mut rest = Self {
-            child: self.child.take(),
-            group: self.group.take(),
-        };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { rest.end().await });
-        } else if let Some(group) = rest.group.take() {
-            let _ = kill_process_group(group, Signal::KILL);
-            rest.child = None;
-        }
-    }
-}
-
-/// Until the leader has ended, without collecting it.
-async fn wait_unreaped(leader: Pid) {
-    let stat = format!("/proc/{}/stat", leader.as_raw_nonzero());
-    while tokio::fs::read_to_string(&stat)
-        .await
-        .is_ok_and(|stat| !stat.contains(") Z "))
-    {
-        tokio::time::sleep(END_POLL).await;
-    }
-}
-
-async fn finish(child: &mut Child) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let status = {
-        let reading = async { tokio::join!(head(stdout, &mut out), tail(stderr, &mut err)) };
-        tokio::pin!(reading);
-        tokio::select! {
-            _ = &mut reading => child.wait().await?,
-            status = child.wait() => {
-                let _ = tokio::time::timeout(PIPES_GRACE, &mut reading).await;
-                status?
-            }
-        }
-    };
-    Ok((status, out, err))
-}
-
-/// Keeps the beginning and reads on, so that the writer never waits.
-async fn head(pipe: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
-    let Some(mut pipe) = pipe else { return };
-    let mut chunk = vec![0; 16 << 10];
-    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
-        let room = OUT_BYTES_MAX.saturating_sub(into.len());
-        into.extend(chunk.iter().take(count.min(room)));
-    }
-}
-
-/// Keeps the end: git's reason comes last.
-async fn tail(pipe: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
-    let Some(mut pipe) = pipe else { return };
-    let mut chunk = vec![0; 4 << 10];
-    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
-        into.extend(chunk.iter().take(count));
-        let over = into.len().saturating_sub(ERR_BYTES_MAX);
-        into.drain(..over);
-    }
 }
 
 /// The line of git's complaint that tells the reason, without passwords, cut.

@@ -8,9 +8,10 @@ use rig::{DispatchId, Failure, Stage, Work};
 use tokio::fs;
 
 use super::{
+    branch::update_ref,
     clone::{commit_of, gone},
     program::{Git, GitError},
-    worktree::{Trouble, Worktree, at_worktree, update_ref},
+    worktree::{Trouble, Worktree, at_worktree},
 };
 
 /// A saved ref counts only once it would survive a power loss.

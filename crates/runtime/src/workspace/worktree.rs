@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::fs;
 
 use super::{
-    clone::{Repository, commit_of, gone},
+    branch::update_ref,
+    clone::{Repository, gone},
     locks,
     program::{At, Git, GitError},
     save::{self, saved_ref},
@@ -74,11 +75,15 @@ impl Repository {
         self.clear_stale_locks(request)
             .await
             .map_err(|error| at_worktree(&error))?;
-        if !self.ensure_clone().await? && self.branch_sha(&request.branch).await?.is_none() {
-            // Only a new branch needs to know where the remote stands now.
-            self.fetch().await?;
+        if !self.ensure_clone().await? {
+            let is_known = self.has_branch(&request.branch).await;
+            if !is_known.map_err(|error| at_worktree(&error.into()))? {
+                // Only a new branch needs to know where the remote stands now.
+                self.fetch().await?;
+            }
         }
-        let (base_sha, start_sha) = self.ensure_branch(request).await?;
+        let branch = self.ensure_branch(request).await;
+        let (base_sha, start_sha) = branch.map_err(|error| at_worktree(&error))?;
         let worktree = Worktree {
             path: self.worktrees().join(&request.agent_slug),
             branch: request.branch.clone(),
@@ -116,85 +121,6 @@ impl Repository {
         let names = ["packed-refs.lock", "config.lock", branch.as_str()];
         let locks = names.map(|name| self.git_dir().join(name));
         locks::clear(&locks, &self.worktrees()).await
-    }
-
-    async fn branch_sha(&self, branch: &str) -> Result<Option<String>, Failure> {
-        let name = format!("refs/heads/{branch}");
-        commit_of(At::Bare(&self.git_dir()), &name)
-            .await
-            .map_err(|e| at_worktree(&e.into()))
-    }
-
-    /// Makes the branch where it is missing; returns where it began and where it stands.
-    async fn ensure_branch(&self, request: &Prepare) -> Result<(String, String), Failure> {
-        self.find_or_make_branch(request)
-            .await
-            .map_err(|error| at_worktree(&error))
-    }
-
-    async fn find_or_make_branch(&self, request: &Prepare) -> Result<(String, String), Trouble> {
-        let git_dir = self.git_dir();
-        let at = At::Bare(&git_dir);
-        let (head_ref, base_ref) = refs_of(&request.branch);
-        if let Some(head) = commit_of(at, &head_ref).await? {
-            if let Some(base) = commit_of(at, &base_ref).await? {
-                return Ok((base, head));
-            }
-            // A branch that somebody else made: its own work is what the default branch lacks.
-            let base = self
-                .fork_point(&head)
-                .await?
-                .unwrap_or_else(|| head.clone());
-            update_ref(at, &base_ref, &base, None).await?;
-            return Ok((base, head));
-        }
-        let (base, start) = self.starting_point(request.base_branch.as_deref()).await?;
-        // The base first: a branch without one would count its origin's commits as work.
-        update_ref(at, &base_ref, &base, None).await?;
-        update_ref(at, &head_ref, &start, Some("")).await?;
-        Ok((base, start))
-    }
-
-    /// Where the bead's work began, and where the new branch starts.
-    async fn starting_point(&self, from: Option<&str>) -> Result<(String, String), Trouble> {
-        let git_dir = self.git_dir();
-        let at = At::Bare(&git_dir);
-        if let Some(from) = from.filter(|from| is_branch_name(from)) {
-            let (head_ref, base_ref) = refs_of(from);
-            let remote_ref = format!("refs/remotes/origin/{from}");
-            for (name, base_ref) in [(head_ref, Some(base_ref)), (remote_ref, None)] {
-                let Some(start) = commit_of(at, &name).await? else {
-                    continue;
-                };
-                let known = match base_ref {
-                    Some(base_ref) => commit_of(at, &base_ref).await?,
-                    None => None,
-                };
-                let base = match known {
-                    Some(base) => Some(base),
-                    None => self.fork_point(&start).await?,
-                };
-                return Ok((base.unwrap_or_else(|| start.clone()), start));
-            }
-            // It is a name that an agent reported; the work itself must not hang on it.
-            tracing::warn!(
-                branch = from,
-                "no such branch to start from: starting at the default"
-            );
-        }
-        let wanted = self.default_ref();
-        let start = commit_of(at, &wanted).await?.ok_or(Trouble::NoDefault)?;
-        Ok((start.clone(), start))
-    }
-
-    async fn fork_point(&self, head: &str) -> Result<Option<String>, GitError> {
-        let (git_dir, default) = (self.git_dir(), self.default_ref());
-        if commit_of(At::Bare(&git_dir), &default).await?.is_none() {
-            return Ok(None);
-        }
-        Git::new(At::Bare(&git_dir), ["merge-base", &default, head])
-            .ask()
-            .await
     }
 
     /// Whether `path` is a worktree of this repository, by git's own words.
@@ -428,35 +354,6 @@ async fn read_assignment(path: &Path) -> Result<Option<Assignment>, Trouble> {
     let file = admin_dir(path).await?.join(ASSIGNMENT);
     let bytes = fs::read(&file).await.unwrap_or_default();
     Ok(serde_json::from_slice(&bytes).ok())
-}
-
-/// Sets a ref; `old` as git means it: empty for "must not exist yet".
-pub(super) async fn update_ref(
-    at: At<'_>,
-    name: &str,
-    sha: &str,
-    old: Option<&str>,
-) -> Result<(), GitError> {
-    let args = [
-        "-c",
-        save::FSYNC,
-        "update-ref",
-        "--no-deref",
-        "--",
-        name,
-        sha,
-    ];
-    Git::new(at, args.into_iter().chain(old))
-        .run()
-        .await
-        .map(drop)
-}
-
-fn refs_of(branch: &str) -> (String, String) {
-    (
-        format!("refs/heads/{branch}"),
-        format!("refs/wellhead/base/{branch}"),
-    )
 }
 
 fn check_names(request: &Prepare) -> Result<(), Failure> {
