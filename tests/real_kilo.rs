@@ -4,7 +4,7 @@
 mod support;
 
 use rig::{Bead, BeadType, Class, CredentialSource, EventType, Phase, Policy, Resolution, Status};
-use support::{CANARY, OneRig, Town, git, quick, scripted};
+use support::{CANARY, OneRig, Town, contains, files_with, git, quick, scripted};
 
 /// `dispatch_no`, `failures`, `prompts`.
 fn numbers(bead: &Bead) -> (u64, u32, u32) {
@@ -239,21 +239,4 @@ async fn the_token_is_in_no_file_but_its_own_and_in_no_command_line() {
     assert!(holders.iter().all(|f| f.starts_with(data.join("secrets"))), "{holders:?}");
     assert_eq!(holders.len(), 1);
     town.gateway.stop().await;
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
-}
-
-fn files_with(dir: &std::path::Path, needle: &[u8]) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
-        let (path, kind) = (entry.path(), entry.file_type().unwrap());
-        if kind.is_dir() {
-            found.extend(files_with(&path, needle));
-        } else if kind.is_file() && contains(&std::fs::read(&path).unwrap_or_default(), needle) {
-            found.push(path);
-        }
-    }
-    found
 }

@@ -164,3 +164,22 @@ pub fn git(repo: &Path, args: &[&str]) -> String {
 pub fn agent_of(bead: &Bead) -> AgentId {
     bead.assignee.clone().expect("a slung bead has an assignee")
 }
+
+/// Whether the bytes occur.
+pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Every file below that directory in which the bytes occur.
+pub fn files_with(dir: &Path, needle: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if kind.is_dir() {
+            found.extend(files_with(&path, needle));
+        } else if kind.is_file() && contains(&std::fs::read(&path).unwrap_or_default(), needle) {
+            found.push(path);
+        }
+    }
+    found
+}

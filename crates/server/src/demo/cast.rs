@@ -1,4 +1,4 @@
-//! Who plays in the demo: a town, three rigs on one sample repository, and their beads.
+//! Who plays in the demo: a town, four rigs on one sample repository, a bead each.
 //!
 //! Owns what each bead has to come to. Knows nothing of how it gets there.
 
@@ -42,12 +42,13 @@ pub(super) struct Cast {
     pub(super) parts: Vec<Part>,
 }
 
-/// One rig and the beads that are slung to it.
+/// One rig and the bead that is slung to it.
 struct Role {
     name: &'static str,
     credentials: CredentialSource,
     model: Option<&'static str>,
-    beads: Vec<(NewBead, Expected)>,
+    bead: NewBead,
+    expected: Expected,
 }
 
 impl Cast {
@@ -60,7 +61,7 @@ impl Cast {
         let origin = create_sample_repo(repos.join(town.as_str())).await?;
         let mut parts = Vec::new();
         for role in roles(stage).await? {
-            parts.extend(play(stage, &town, &origin, role).await?);
+            parts.push(play(stage, &town, &origin, role).await?);
         }
         Ok(Self { parts })
     }
@@ -81,34 +82,30 @@ async fn roles(stage: &Stage) -> Result<Vec<Role>, Trouble> {
             name: "worker",
             credentials: own,
             model,
-            beads: vec![(
-                bead("Write a short note about this repository", "Put it into NOTES.md and commit it."),
-                Expected::Worked,
-            )],
+            bead: bead("Write a short note about this repository", "Commit it on your branch."),
+            expected: Expected::Worked,
         },
         Role {
             name: "keyless",
             credentials: CredentialSource::None,
             model: Some(SCRIPTED_MODEL),
-            beads: vec![(
-                bead("Work without credentials", "Nothing can be done here before they are set."),
-                Expected::NeverDispatched,
-            )],
+            bead: bead("Work without credentials", "Nothing can be done before they are set."),
+            expected: Expected::NeverDispatched,
+        },
+        // A rig each: what one bead waits for must not move the other one's gaps.
+        Role {
+            name: "malformed",
+            credentials: scripted.clone(),
+            model: Some(SCRIPTED_MODEL),
+            bead: bead("Meet a malformed answer every time", "[[script: malformed]]"),
+            expected: Expected::FailedAfterFive,
         },
         Role {
-            name: "trouble",
+            name: "empty",
             credentials: scripted,
             model: Some(SCRIPTED_MODEL),
-            beads: vec![
-                (
-                    bead("Meet a malformed answer every time", "[[script: malformed]]"),
-                    Expected::FailedAfterFive,
-                ),
-                (
-                    bead("Meet an empty answer every time", "[[script: empty]]"),
-                    Expected::FailedAfterFive,
-                ),
-            ],
+            bead: bead("Meet an empty answer every time", "[[script: empty]]"),
+            expected: Expected::FailedAfterFive,
         },
     ])
 }
@@ -122,7 +119,7 @@ async fn play(
     town: &TownId,
     origin: &std::path::Path,
     role: Role,
-) -> Result<Vec<Part>, Trouble> {
+) -> Result<Part, Trouble> {
     let config = RigConfig {
         town_id: town.clone(),
         name: role.name.to_owned(),
@@ -135,20 +132,16 @@ async fn play(
     let row = stage.runtime.directory().create_rig(OWNER, config).await?;
     let rig = stage.runtime.rig(&row.id)?;
     rig.set_policy(quick()).await?;
-    let mut parts = Vec::new();
-    for (new, expected) in role.beads {
-        let (bead, agent) = rig.sling(new).await?;
-        stage.say(&format!("{}: slung \"{}\" to {}", role.name, bead.title, agent.name));
-        parts.push(Part {
-            rig: rig.clone(),
-            rig_id: row.id.clone(),
-            rig_name: role.name,
-            bead: bead.id,
-            expected,
-            repo: stage.runtime.rig_dir(town, &row.id).join("repo.git"),
-        });
-    }
-    Ok(parts)
+    let (bead, agent) = rig.sling(role.bead).await?;
+    stage.say(&format!("{}: slung \"{}\" to {}", role.name, bead.title, agent.name));
+    Ok(Part {
+        rig,
+        rig_id: row.id.clone(),
+        rig_name: role.name,
+        bead: bead.id,
+        expected: role.expected,
+        repo: stage.runtime.rig_dir(town, &row.id).join("repo.git"),
+    })
 }
 
 /// The default rules with short steps, so that five attempts fit into a demo. Each step is more

@@ -22,6 +22,9 @@ pub struct Args {
     /// Keep everything here: state, kilo, repositories, logs
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Use kilo from this npm directory instead of installing it below the data directory
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub kilo_install: Option<PathBuf>,
     /// End when everything is settled; exit code 0 only if each bead ended as it should
     #[arg(long)]
     pub exit: bool,

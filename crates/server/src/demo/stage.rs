@@ -52,8 +52,10 @@ impl Stage {
             Some(dir) => std::path::absolute(dir)?,
             None => default_dir()?,
         };
-        let settings = Settings::new(&data_dir).with_process_environment();
-        let real_gateway = settings.environment.is_complete();
+        let mut settings = Settings::new(&data_dir).with_process_environment();
+        settings.kilo_install.clone_from(&args.kilo_install);
+        let own = &settings.environment;
+        let real_gateway = own.gateway_url.is_some() && own.token.is_some();
         let runtime = Box::pin(Runtime::start(settings)).await?;
         let json = args.json;
         say(json, began, &format!("everything is kept in {}", data_dir.display()));
@@ -100,7 +102,7 @@ async fn install(runtime: &Runtime, json: bool, began: Instant) -> Result<(), Tr
         }
         Progress::WaitingForOther => say(json, began, "another install is under way; waiting"),
         Progress::Line(line) => say(json, began, &format!("  npm: {line}")),
-        Progress::Installed => say(json, began, "kilo is installed"),
+        Progress::Installed(_) => say(json, began, "kilo is installed"),
     })
     .await?;
     say(json, began, &format!("kilo {KILO_VERSION}: {}", shown(&program)));

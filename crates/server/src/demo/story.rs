@@ -98,6 +98,7 @@ async fn tell_events(
 fn line_of(event: &BeadEvent) -> Option<String> {
     let new = event.new_value.as_deref().unwrap_or("");
     let text = event.metadata.get("text").and_then(|text| text.as_str()).unwrap_or("");
+    let text = text.lines().next().unwrap_or_default();
     match event.event_type {
         EventType::Dispatched => Some(format!("dispatch {new}")),
         EventType::AgentSpawned => Some(format!("session {new} works")),
