@@ -3,6 +3,8 @@
 //! The host decides what the world sees; the town keeps its state below a directory of the host's.
 //! Run it: `cargo run --example embed`. It ends by itself.
 
+#![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
+
 use std::time::Duration;
 
 use rig::NewBead;

@@ -79,7 +79,10 @@ async fn run(
 /// The rig's repository, if it has a usable one.
 pub(crate) fn git_url(config: &RigConfig) -> Result<GitUrl, Failure> {
     GitUrl::parse(&config.git_url).map_err(|error| {
-        failure(Class::Git, format!("the rig's git URL can not be used: {error}"))
+        failure(
+            Class::Git,
+            format!("the rig's git URL can not be used: {error}"),
+        )
     })
 }
 

@@ -229,6 +229,11 @@ impl Runtime {
         Ok(self.inner.vault.store(gateway_url, token).await?)
     }
 
+    /// Removes a stored token that no configuration refers to any more.
+    pub async fn forget_token(&self, id: &str) -> Result<(), Error> {
+        Ok(self.inner.vault.remove(id).await?)
+    }
+
     /// A number that changes whenever some rig has changed; look again then.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()

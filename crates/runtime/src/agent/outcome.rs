@@ -14,7 +14,7 @@ pub(super) fn of_error(error: &SessionError) -> Failure {
         ErrorKind::RateLimited => Class::RateLimited,
         ErrorKind::GatewayDown => Class::Gateway,
         // Malformed and cut streams, 400, and whatever else has no row of its own.
-        _ => Class::AgentFailed,
+        ErrorKind::Other => Class::AgentFailed,
     };
     let retry_after_ms = error.retry_after_ms.and_then(|ms| i64::try_from(ms).ok());
     Failure {

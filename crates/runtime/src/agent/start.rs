@@ -65,14 +65,12 @@ async fn worktree(
     Ok(())
 }
 
-/// The agent's directory: the middle part of its branch `gt/<agent>/<bead>`.
+/// The agent's directory: its name for people, and the end of its id, because names may repeat.
 fn agent_slug(order: &rig::DispatchOrder) -> String {
-    order
-        .branch
-        .split('/')
-        .nth(1)
-        .unwrap_or(order.agent.as_str())
-        .to_owned()
+    let name = order.branch.split('/').nth(1).unwrap_or("agent");
+    let id = order.agent.as_str();
+    let tail = id.len().saturating_sub(8);
+    format!("{name}-{}", id.get(tail..).unwrap_or(id))
 }
 
 async fn server(kit: &Kit, order: &rig::DispatchOrder, gear: &mut Gear) -> Result<String, Failure> {
@@ -110,7 +108,7 @@ async fn session(order: &rig::DispatchOrder, gear: &mut Gear) -> Result<(), Fail
             .server()
             .resume_session(id, dir)
             .await
-            .map_err(failed_call)?;
+            .map_err(|error| failed_call(&error))?;
         gear.session = resumed;
     }
     if gear.session.is_none() {
@@ -118,13 +116,13 @@ async fn session(order: &rig::DispatchOrder, gear: &mut Gear) -> Result<(), Fail
             .server()
             .open_session(dir, &order.title)
             .await
-            .map_err(failed_call)?;
+            .map_err(|error| failed_call(&error))?;
         gear.session = Some(session);
     }
     Ok(())
 }
 
-fn failed_call(error: ClientError) -> Failure {
+fn failed_call(error: &ClientError) -> Failure {
     Failure::new(Class::Crash, Stage::Session, error.to_string())
 }
 

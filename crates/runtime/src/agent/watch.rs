@@ -17,7 +17,7 @@ use crate::messages::{AgentStarted, Heartbeat, TurnEnded, Unheard};
 /// Between two tries of a report that the rig could not take.
 const RETRY: Duration = Duration::from_secs(1);
 /// Far enough to mean never; timers in a select need some time.
-const NEVER: Duration = Duration::from_secs(86_400 * 365);
+const NEVER: Duration = Duration::from_hours(24 * 365);
 
 /// What the loop knows.
 struct Watch {

@@ -1,4 +1,4 @@
-//! The ContainerActor: takes a town's messages, runs one task per dispatch, and remembers through
+//! The `ContainerActor`: takes a town's messages, runs one task per dispatch, and remembers through
 //! the ledger.
 //!
 //! Owns who is on board. Each message that promises something is recorded durably before it is

@@ -57,7 +57,10 @@ impl Message for Pulse {
 }
 
 /// A look at the state; it changes nothing.
-pub(crate) struct Look<R>(pub(crate) Box<dyn FnOnce(&Rig, Timestamp) -> R + Send>);
+pub(crate) struct Look<R>(pub(crate) Glance<R>);
+
+/// What a look does with the state.
+pub(crate) type Glance<R> = Box<dyn FnOnce(&Rig, Timestamp) -> R + Send>;
 
 impl<R: Send + 'static> Message for Look<R> {
     type Reply = R;
