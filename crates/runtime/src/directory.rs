@@ -3,13 +3,13 @@
 //! Owns the rows. A rig's own object gets its configuration from here, through the outbox, so that
 //! the two can not drift apart. Knows no bead and no agent.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Stub, Turn};
 use rig::{CredentialSource, Input, ReviewMode, RigConfig, RigId, Timestamp, TownId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, rig_stub::RigStub};
+use crate::{Error, rig_stub::RigStub, vault::Vault};
 
 const TOWN_PREFIX: &str = "town/";
 const RIG_PREFIX: &str = "rig/";
@@ -231,14 +231,16 @@ fn invalid(field: &'static str, error: &rig::IdError) -> Error {
 pub struct Directory {
     stub: Stub<DirectoryActor>,
     rigs: durable::Namespace<crate::rig_actor::RigActor>,
+    vault: Arc<Vault>,
 }
 
 impl Directory {
     pub(crate) fn new(
         stub: Stub<DirectoryActor>,
         rigs: durable::Namespace<crate::rig_actor::RigActor>,
+        vault: Arc<Vault>,
     ) -> Self {
-        Self { stub, rigs }
+        Self { stub, rigs, vault }
     }
 
     /// Makes a town.
@@ -298,9 +300,24 @@ impl Directory {
             rig: rig.clone(),
             patch,
         };
+        let before = self
+            .rig(owner, rig)
+            .await?
+            .map(|row| row.config.credentials);
         let row = self.stub.send(change).await??;
         self.configure(&row).await?;
+        self.forget_replaced(before, &row).await;
         Ok(row)
+    }
+
+    /// Removes a token that the row does not refer to any more; sessions that run hold their own.
+    async fn forget_replaced(&self, before: Option<CredentialSource>, row: &RigRow) {
+        if let Some(CredentialSource::Stored { id }) = before
+            && row.config.credentials != (CredentialSource::Stored { id: id.clone() })
+            && let Err(error) = self.vault.remove(&id).await
+        {
+            tracing::warn!(%error, "a replaced token was not removed");
+        }
     }
 
     /// A rig of a user.

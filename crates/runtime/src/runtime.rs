@@ -138,6 +138,7 @@ impl Runtime {
         let directory = Directory::new(
             directories.stub(&ObjectId::from_name(DIRECTORY_ID)?),
             rigs.clone(),
+            Arc::clone(&vault),
         );
         let ledger_mail = LedgerMail {
             rigs: Arc::clone(&slots.rigs),
@@ -227,11 +228,6 @@ impl Runtime {
         token: SecretString,
     ) -> Result<String, Error> {
         Ok(self.inner.vault.store(gateway_url, token).await?)
-    }
-
-    /// Removes a stored token that no configuration refers to any more.
-    pub async fn forget_token(&self, id: &str) -> Result<(), Error> {
-        Ok(self.inner.vault.remove(id).await?)
     }
 
     /// A number that changes whenever some rig has changed; look again then.

@@ -177,10 +177,6 @@ impl Vault {
     }
 
     /// Forgets stored credentials; those that are not there are forgotten already.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for whoever replaces a rig's token")
-    )]
     pub(crate) async fn remove(&self, id: &str) -> Result<(), Error> {
         let Some(path) = self.file(id) else {
             return Ok(());
