@@ -10,5 +10,5 @@ mod http;
 pub mod provision;
 mod web;
 
-pub use http::{Access, RouteInfo, SecretError, TOKEN_LIFE, facade, routes};
 pub use facade::{Facade, FacadeError, FacadeSettings};
+pub use http::{Access, RouteInfo, SecretError, TOKEN_LIFE, facade, routes};

@@ -43,9 +43,14 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
-    let threads = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let threads = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(threads) => threads,
-        Err(error) => return exit::failed(Exit::Failure, &format!("cannot start threads: {error}")),
+        Err(error) => {
+            return exit::failed(Exit::Failure, &format!("cannot start threads: {error}"));
+        }
     };
     let code = threads.block_on(async {
         match cli.command {

@@ -43,7 +43,10 @@ mod tests {
     #[test]
     fn the_default_directory_follows_xdg() {
         let path = |text: &str| Some(PathBuf::from(text));
-        assert_eq!(default_dir(path("/x"), path("/h")), Ok(PathBuf::from("/x/wellhead")));
+        assert_eq!(
+            default_dir(path("/x"), path("/h")),
+            Ok(PathBuf::from("/x/wellhead"))
+        );
         let in_home = Ok(PathBuf::from("/h/.local/share/wellhead"));
         assert_eq!(default_dir(None, path("/h")), in_home);
         assert_eq!(default_dir(path("relative"), path("/h")), in_home);

@@ -3,14 +3,7 @@
 //! Owns the order: runtime, facade, ready line; then wait; then facade, runtime. What the line says
 //! is true when it is printed: the address is bound and answers.
 
-use std::{
-    env,
-    io::Write as _,
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{env, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use runtime::{Runtime, Settings, StartError};
 use secrecy::SecretString;
@@ -34,7 +27,7 @@ const JWT_VARIABLES: [&str; 2] = ["WELLHEAD_JWT_SECRET", "GASTOWN_JWT_SECRET"];
 #[derive(Clone, Debug, clap::Args)]
 pub struct UpArgs {
     /// Where everything is kept: state, tokens, clones, worktrees
-    /// [default: $XDG_DATA_HOME/wellhead]
+    /// [default: wellhead in `$XDG_DATA_HOME`]
     #[arg(long, value_name = "DIR", env = "WELLHEAD_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// The loopback address to listen on; port 0 takes a free one
@@ -62,7 +55,10 @@ pub(super) async fn run(args: UpArgs) -> ExitCode {
         Err(error) => return failed(Exit::Failure, &format!("cannot wait for signals: {error}")),
     };
     if !args.listen.ip().is_loopback() {
-        return failed(Exit::Usage, &FacadeError::NotLoopback(args.listen).to_string());
+        return failed(
+            Exit::Usage,
+            &FacadeError::NotLoopback(args.listen).to_string(),
+        );
     }
     let data_dir = match paths::chosen(args.data_dir.as_deref()) {
         Ok(dir) => dir,
@@ -108,7 +104,6 @@ async fn start_facade(args: &UpArgs, runtime: &Runtime) -> Result<Facade, Facade
         listen: args.listen,
         allow_hosts: args.allow_hosts.clone(),
         jwt_secret: given.map(SecretString::from),
-        ..FacadeSettings::loopback()
     };
     Facade::start(runtime.clone(), settings).await
 }
@@ -117,7 +112,10 @@ async fn start_facade(args: &UpArgs, runtime: &Runtime) -> Result<Facade, Facade
 async fn serve(facade: &Facade, runtime: &Runtime, signals: &mut Signals, json: bool) -> ExitCode {
     let mut fatal = runtime.fatal();
     let code = if let Err(error) = print_ready(facade, json) {
-        failed(Exit::Failure, &format!("cannot print the ready line: {error}"))
+        failed(
+            Exit::Failure,
+            &format!("cannot print the ready line: {error}"),
+        )
     } else {
         tokio::select! {
             name = signals.next() => {
@@ -164,7 +162,10 @@ fn print_ready(facade: &Facade, json: bool) -> std::io::Result<()> {
         writeln!(out, "{line}")?;
     } else {
         let (link, data_dir) = (facade.open_url(), facade.data_dir().display());
-        writeln!(out, "Wellhead is up: open {link} (works once, for 5 minutes); data in {data_dir}")?;
+        writeln!(
+            out,
+            "Wellhead is up: open {link} (works once, for 5 minutes); data in {data_dir}"
+        )?;
     }
     out.flush()
 }

@@ -34,13 +34,18 @@ impl FromRequest for Ctx {
     fn from_request(req: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let state = req.app_data::<Data<State>>().map(|data| Arc::clone(data));
         let caller = req.extensions().get::<Caller>().cloned();
-        let params =
-            req.match_info().iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let params = req
+            .match_info()
+            .iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
         let query = req.query_string().to_owned();
         ready(match (state, caller) {
-            (Some(state), Some(caller)) => {
-                Ok(Self { state, caller, params: params.collect(), query })
-            }
+            (Some(state), Some(caller)) => Ok(Self {
+                state,
+                caller,
+                params: params.collect(),
+                query,
+            }),
             // A route outside of the outer layer would be open to everybody.
             _ => Err(Failure::internal()),
         })
@@ -64,13 +69,19 @@ impl Ctx {
     }
 
     fn param(&self, name: &str) -> &str {
-        self.params.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
+        self.params
+            .iter()
+            .find(|(key, _)| key == name)
+            .map_or("", |(_, value)| value.as_str())
     }
 
     /// The route's rig; the one id whose form is told to be wrong.
     pub(crate) fn rig_id(&self) -> Result<RigId, Failure> {
         RigId::new(self.param("rig")).map_err(|error| {
-            Failure::query("Invalid rig id", vec![Issue::new("rigId", error.to_string())])
+            Failure::query(
+                "Invalid rig id",
+                vec![Issue::new("rigId", error.to_string())],
+            )
         })
     }
 
@@ -99,7 +110,11 @@ impl Ctx {
         let user = self.param("user");
         let is_good = (1..=128).contains(&user.chars().count()) && !user.contains(char::is_control);
         let issue = || Issue::new("userId", "must be 1 to 128 characters");
-        if is_good { Ok(user) } else { Err(Failure::query("Invalid user id", vec![issue()])) }
+        if is_good {
+            Ok(user)
+        } else {
+            Err(Failure::query("Invalid user id", vec![issue()]))
+        }
     }
 
     /// The claims of the calling agent, if one calls.
@@ -128,7 +143,8 @@ impl Ctx {
             None => named,
         };
         text.map(|text| {
-            let stale = || Failure::conflict("stale_dispatch", format!("dispatch {text} is not current"));
+            let stale =
+                || Failure::conflict("stale_dispatch", format!("dispatch {text} is not current"));
             text.parse().map_err(|_| stale())
         })
         .transpose()

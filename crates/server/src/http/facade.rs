@@ -93,7 +93,11 @@ impl Facade {
     /// # Errors
     /// [`FacadeError`]; nothing is left running then.
     pub async fn start(runtime: Runtime, settings: FacadeSettings) -> Result<Self, FacadeError> {
-        let FacadeSettings { listen, allow_hosts, jwt_secret } = settings;
+        let FacadeSettings {
+            listen,
+            allow_hosts,
+            jwt_secret,
+        } = settings;
         let data_dir = runtime.data_dir().to_owned();
         if !listen.ip().is_loopback() {
             return Err(FacadeError::NotLoopback(listen));
@@ -101,7 +105,10 @@ impl Facade {
         let dir = data_dir.clone();
         let opened = tokio::task::spawn_blocking(move || Keys::open(&dir, jwt_secret)).await;
         let keys = opened.map_err(|error| FacadeError::Serve(std::io::Error::other(error)))??;
-        let failed = |source| FacadeError::Bind { address: listen, source };
+        let failed = |source| FacadeError::Bind {
+            address: listen,
+            source,
+        };
         let listener = TcpListener::bind(listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let sessions = Sessions::new(address.port());
@@ -112,7 +119,14 @@ impl Facade {
         let state = Data::new(State::new(runtime, hosts, keys, sessions, life));
         let (handle, task) = serve(&state, listener)?;
         let task = Mutex::new(Some(task));
-        Ok(Self { state, address, data_dir, open_url, handle, task })
+        Ok(Self {
+            state,
+            address,
+            data_dir,
+            open_url,
+            handle,
+            task,
+        })
     }
 
     /// Where it answers, as really bound; without a slash at the end.
@@ -143,10 +157,17 @@ impl Facade {
     /// Accepts nothing more, ends long polls, and lets open requests finish for five seconds.
     pub async fn stop(&self) {
         self.state.stopping.cancel();
-        if tokio::time::timeout(STOP_WITHIN, self.handle.stop(true)).await.is_err() {
+        if tokio::time::timeout(STOP_WITHIN, self.handle.stop(true))
+            .await
+            .is_err()
+        {
             tracing::warn!("the HTTP server does not end; it is cut");
         }
-        let task = self.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         if let Some(task) = task {
             task.abort();
         }
@@ -156,7 +177,9 @@ impl Facade {
 impl fmt::Debug for Facade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The link is a secret.
-        f.debug_struct("Facade").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Facade")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -173,7 +196,10 @@ type Serving = (ServerHandle, JoinHandle<std::io::Result<()>>);
 fn serve(state: &Data<State>, listener: TcpListener) -> Result<Serving, FacadeError> {
     let shared = state.clone();
     let make = move || {
-        App::new().app_data(shared.clone()).wrap(from_fn(outer)).configure(table::mount)
+        App::new()
+            .app_data(shared.clone())
+            .wrap(from_fn(outer))
+            .configure(table::mount)
     };
     let server = HttpServer::new(make)
         .workers(2)

@@ -20,13 +20,19 @@ pub(crate) struct Issue {
 
 impl Issue {
     pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
     }
 }
 
-/// Why a request was not served.
+/// Why a request was not served. Boxed: it is in the result of nearly every function here.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
+pub(crate) struct Failure(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
     status: StatusCode,
     code: &'static str,
     error: String,
@@ -38,7 +44,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, code: &'static str, error: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             status,
             code,
             error: error.into(),
@@ -46,24 +52,34 @@ impl Failure {
             retry_after_s: None,
             allow: None,
             request_id: None,
-        }
+        }))
     }
 
     /// 400 with one issue per field.
     pub(crate) fn body(issues: Vec<Issue>) -> Self {
-        let failure = Self::new(StatusCode::BAD_REQUEST, "invalid_body", "Invalid request body");
-        Self { issues, ..failure }
+        let mut failure = Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_body",
+            "Invalid request body",
+        );
+        failure.0.issues = issues;
+        failure
     }
 
     /// 400 for a query.
     pub(crate) fn query(sentence: impl Into<String>, issues: Vec<Issue>) -> Self {
-        let failure = Self::new(StatusCode::BAD_REQUEST, "invalid_query", sentence);
-        Self { issues, ..failure }
+        let mut failure = Self::new(StatusCode::BAD_REQUEST, "invalid_query", sentence);
+        failure.0.issues = issues;
+        failure
     }
 
     /// 401.
     pub(crate) fn unauthenticated() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Authentication required")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "Authentication required",
+        )
     }
 
     /// 403.
@@ -84,8 +100,13 @@ impl Failure {
     /// 405; `allow` names the methods that the path has.
     pub(crate) fn method(allow: String) -> Self {
         let sentence = format!("Method not allowed; this path takes {allow}");
-        let failure = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", sentence);
-        Self { allow: Some(allow), ..failure }
+        let mut failure = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            sentence,
+        );
+        failure.0.allow = Some(allow);
+        failure
     }
 
     /// 409.
@@ -99,8 +120,9 @@ impl Failure {
         sentence: impl Into<String>,
         retry_after_s: u64,
     ) -> Self {
-        let failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, sentence);
-        Self { retry_after_s: Some(retry_after_s), ..failure }
+        let mut failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, sentence);
+        failure.0.retry_after_s = Some(retry_after_s);
+        failure
     }
 
     /// 500: the details are in the log alone.
@@ -109,21 +131,16 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", sentence)
     }
 
-    /// The same with one issue.
-    pub(crate) fn with_issue(mut self, issue: Issue) -> Self {
-        self.issues.push(issue);
-        self
-    }
-
     /// The same with the request's id.
-    pub(crate) fn with_request_id(self, id: &str) -> Self {
-        Self { request_id: Some(id.to_owned()), ..self }
+    pub(crate) fn with_request_id(mut self, id: &str) -> Self {
+        self.0.request_id = Some(id.to_owned());
+        self
     }
 
     /// The stable word.
     #[cfg(test)]
     pub(crate) fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     /// What a framework error or one of ours says to a client.
@@ -143,15 +160,15 @@ impl Failure {
     fn envelope(&self) -> Value {
         let mut fields = Map::new();
         fields.insert("success".to_owned(), json!(false));
-        fields.insert("error".to_owned(), json!(self.error));
-        fields.insert("code".to_owned(), json!(self.code));
-        if !self.issues.is_empty() {
-            fields.insert("issues".to_owned(), json!(self.issues));
+        fields.insert("error".to_owned(), json!(self.0.error));
+        fields.insert("code".to_owned(), json!(self.0.code));
+        if !self.0.issues.is_empty() {
+            fields.insert("issues".to_owned(), json!(self.0.issues));
         }
-        if self.retry_after_s.is_some() {
+        if self.0.retry_after_s.is_some() {
             fields.insert("retryable".to_owned(), json!(true));
         }
-        if let Some(id) = &self.request_id {
+        if let Some(id) = &self.0.request_id {
             fields.insert("request_id".to_owned(), json!(id));
         }
         Value::Object(fields)
@@ -160,27 +177,27 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.error)
+        f.write_str(&self.0.error)
     }
 }
 
 impl ResponseError for Failure {
     fn status_code(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status);
+        let mut response = HttpResponse::build(self.0.status);
         // Said here as well: the answer after a panic does not pass the outer layer.
         response.insert_header(("Cache-Control", "no-store"));
         response.insert_header(("X-Content-Type-Options", "nosniff"));
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = self.0.retry_after_s {
             response.insert_header(("Retry-After", seconds.to_string()));
         }
-        if let Some(allow) = &self.allow {
+        if let Some(allow) = &self.0.allow {
             response.insert_header(("Allow", allow.as_str()));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.0.status == StatusCode::UNAUTHORIZED {
             response.insert_header(("WWW-Authenticate", "Bearer"));
         }
         response.json(self.envelope())

@@ -23,7 +23,11 @@ impl From<runtime::Error> for Failure {
             }
             runtime::Error::Io(error) => {
                 tracing::error!(%error, "a file could not be read or written");
-                if is_full(&error.to_string()) { full() } else { Self::internal() }
+                if is_full(&error) {
+                    full()
+                } else {
+                    Self::internal()
+                }
             }
             other => {
                 tracing::error!(error = %other, "a failure of the runtime without a row here");
@@ -121,9 +125,21 @@ mod tests {
         use durable::Error;
         assert_eq!(status_of(Error::Overloaded.into()), (503, "overloaded"));
         assert_eq!(status_of(Error::Stopped.into()), (503, "draining"));
-        assert_eq!(status_of(Error::OutcomeUnknown.into()), (503, "outcome_unknown"));
+        assert_eq!(
+            status_of(Error::OutcomeUnknown.into()),
+            (503, "outcome_unknown")
+        );
         let reason = "No space left on device".to_owned();
-        assert_eq!(status_of(Error::Storage { action: "write", reason }.into()), (507, "disk_full"));
+        assert_eq!(
+            status_of(
+                Error::Storage {
+                    action: "write",
+                    reason
+                }
+                .into()
+            ),
+            (507, "disk_full")
+        );
         let secret = Error::Corrupt {
             object: "rig/x".into(),
             key: "/home/me/secret".into(),

@@ -40,7 +40,7 @@ pub(crate) async fn outer<B: MessageBody + 'static>(
         return Err(Failure::internal().into());
     };
     if let Err(failure) = check_host(&state.hosts, req.uri(), req.headers()) {
-        let res = req.into_response(HttpResponse::from_error(failure));
+        let res = ServiceResponse::new(req.into_parts().0, HttpResponse::from_error(failure));
         return Ok(finished(res, &id, &name));
     }
     let caller = identify(&state, req.headers());
@@ -57,18 +57,22 @@ pub(crate) async fn outer<B: MessageBody + 'static>(
 }
 
 /// Every failure gets the envelope with the request's id, every answer the headers.
-fn finished(
-    res: ServiceResponse<BoxBody>,
-    id: &str,
-    name: &str,
-) -> ServiceResponse<BoxBody> {
-    let failure = res.response().error().map(|error| Failure::of(error).with_request_id(id));
+fn finished(res: ServiceResponse<BoxBody>, id: &str, name: &str) -> ServiceResponse<BoxBody> {
+    let failure = res
+        .response()
+        .error()
+        .map(|error| Failure::of(error).with_request_id(id));
     let mut res = match failure {
         None => res,
         Some(failure) => res.into_response(HttpResponse::from_error(failure)),
     };
     if res.status().is_server_error() {
-        tracing::error!(request_id = id, request = name, status = res.status().as_u16(), "failed");
+        tracing::error!(
+            request_id = id,
+            request = name,
+            status = res.status().as_u16(),
+            "failed"
+        );
     }
     harden(res.headers_mut());
     if let Ok(value) = HeaderValue::from_str(id) {

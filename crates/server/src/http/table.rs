@@ -11,7 +11,9 @@ use actix_web::{
 
 use super::{
     access::{Caller, admit},
-    api::{agents, beads, escalations, events, health, reports, rigs, session, snapshot, towns, users},
+    api::{
+        agents, beads, escalations, events, health, reports, rigs, session, snapshot, towns, users,
+    },
     failure::Failure,
 };
 use crate::web as site;
@@ -39,7 +41,10 @@ pub enum Access {
 
 impl Access {
     pub(crate) fn is_for_viewers(self) -> bool {
-        matches!(self, Self::Open | Self::Read | Self::RigRead | Self::AgentRead)
+        matches!(
+            self,
+            Self::Open | Self::Read | Self::RigRead | Self::AgentRead
+        )
     }
 
     pub(crate) fn is_for_agents(self) -> bool {
@@ -74,7 +79,13 @@ const fn row(
     access: Access,
     route: fn() -> Route,
 ) -> Entry {
-    Entry { method, path, access, is_stream: false, route }
+    Entry {
+        method,
+        path,
+        access,
+        is_stream: false,
+        route,
+    }
 }
 
 const fn get(path: &'static str, access: Access, route: fn() -> Route) -> Entry {
@@ -86,7 +97,10 @@ const fn post(path: &'static str, access: Access, route: fn() -> Route) -> Entry
 }
 
 const fn stream(path: &'static str, access: Access, route: fn() -> Route) -> Entry {
-    Entry { is_stream: true, ..get(path, access, route) }
+    Entry {
+        is_stream: true,
+        ..get(path, access, route)
+    }
 }
 
 const HOOK: &str = "/api/rigs/{rig}/agents/{agent}/hook";
@@ -162,7 +176,9 @@ pub fn routes() -> Vec<RouteInfo> {
 
 /// The row of a method and a path.
 pub(crate) fn entry(method: &str, path: &str) -> Option<&'static Entry> {
-    ENTRIES.iter().find(|entry| entry.method == method && entry.path == path)
+    ENTRIES
+        .iter()
+        .find(|entry| entry.method == method && entry.path == path)
 }
 
 /// The methods of a path, for `Allow`.
@@ -174,7 +190,10 @@ pub(crate) fn methods(path: &str) -> String {
 /// Mounts every row behind the gate, and the answer for everything else.
 pub(crate) fn mount(config: &mut ServiceConfig) {
     for (index, entry) in ENTRIES.iter().enumerate() {
-        let is_first = ENTRIES.iter().take(index).all(|earlier| earlier.path != entry.path);
+        let is_first = ENTRIES
+            .iter()
+            .take(index)
+            .all(|earlier| earlier.path != entry.path);
         if is_first {
             config.service(resource(entry.path));
         }

@@ -3,7 +3,10 @@
 //! Owns the files and their headers. They hold no data: the script asks for it, with the session's
 //! cookie. No inline script or style, so that the strict policy of the facade holds.
 
-use actix_web::{HttpResponse, http::header::{CACHE_CONTROL, CONTENT_TYPE}};
+use actix_web::{
+    HttpResponse,
+    http::header::{CACHE_CONTROL, CONTENT_TYPE},
+};
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("app.js");

@@ -33,14 +33,28 @@ pub(crate) async fn admit<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     match check(path, &req).await {
-        Ok(()) => next.call(req).await.map(ServiceResponse::map_into_boxed_body),
-        Err(failure) => Ok(req.into_response(HttpResponse::from_error(failure))),
+        Ok(()) => next
+            .call(req)
+            .await
+            .map(ServiceResponse::map_into_boxed_body),
+        // Not `into_response`: that would lose which failure it was.
+        Err(failure) => Ok(ServiceResponse::new(
+            req.into_parts().0,
+            HttpResponse::from_error(failure),
+        )),
     }
 }
 
 async fn check(path: &'static str, req: &ServiceRequest) -> Result<(), Failure> {
-    let state = req.app_data::<Data<State>>().map(|data| Arc::clone(data)).ok_or_else(Failure::internal)?;
-    let caller = req.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
+    let state = req
+        .app_data::<Data<State>>()
+        .map(|data| Arc::clone(data))
+        .ok_or_else(Failure::internal)?;
+    let caller = req
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .unwrap_or(Caller::Nobody);
     let entry = table::entry(req.method().as_str(), path);
     let is_open = entry.is_some_and(|entry| entry.access == Access::Open);
     if matches!(caller, Caller::Nobody) && !is_open {
@@ -82,9 +96,17 @@ fn check_route(claims: &Claims, req: &ServiceRequest) -> Result<(), Failure> {
     for (param, own, sentence) in [
         ("town", &claims.town_id, "Token townId does not match route"),
         ("rig", &claims.rig_id, "Token rigId does not match route"),
-        ("agent", &claims.agent_id, "Token agentId does not match route"),
+        (
+            "agent",
+            &claims.agent_id,
+            "Token agentId does not match route",
+        ),
     ] {
-        if req.match_info().get(param).is_some_and(|named| named != own) {
+        if req
+            .match_info()
+            .get(param)
+            .is_some_and(|named| named != own)
+        {
             return Err(Failure::forbidden("wrong_scope", sentence));
         }
     }
@@ -111,14 +133,21 @@ fn check_role(caller: &Caller, entry: &Entry) -> Result<(), Failure> {
 /// A configured rig belongs to one town of one user, and a token ends with its dispatch.
 async fn check_dispatch(state: &State, claims: &Claims, access: Access) -> Result<(), Failure> {
     let Ok(rig) = RigId::new(claims.rig_id.as_str()) else {
-        return Err(Failure::forbidden("wrong_scope", "Token rigId does not match route"));
+        return Err(Failure::forbidden(
+            "wrong_scope",
+            "Token rigId does not match route",
+        ));
     };
     let agent = AgentId::new(claims.agent_id.as_str()).ok();
     let (town, live) = state
         .runtime
         .rig(&rig)?
         .look(move |rig, _| {
-            let town = rig.record().config.as_ref().map(|config| config.town_id.clone());
+            let town = rig
+                .record()
+                .config
+                .as_ref()
+                .map(|config| config.town_id.clone());
             let hooked = agent.as_ref().and_then(|agent| rig.hook_of(agent));
             (town, hooked.and_then(rig::Bead::dispatch_id))
         })
@@ -140,13 +169,22 @@ async fn check_dispatch(state: &State, claims: &Claims, access: Access) -> Resul
 
 async fn check_owner(state: &State, claims: &Claims, town: &rig::TownId) -> Result<(), Failure> {
     if town.as_str() != claims.town_id {
-        return Err(Failure::forbidden("wrong_scope", "Token townId does not match route"));
+        return Err(Failure::forbidden(
+            "wrong_scope",
+            "Token townId does not match route",
+        ));
     }
     let towns = state.runtime.directory().all_towns().await?;
     // A rig that an embedder configured by itself has no owner here.
-    let owner = towns.iter().find(|known| known.id == *town).map(|known| &known.owner_user_id);
+    let owner = towns
+        .iter()
+        .find(|known| known.id == *town)
+        .map(|known| &known.owner_user_id);
     if owner.is_some_and(|owner| *owner != claims.user_id) {
-        return Err(Failure::forbidden("wrong_scope", "Token userId does not match route"));
+        return Err(Failure::forbidden(
+            "wrong_scope",
+            "Token userId does not match route",
+        ));
     }
     Ok(())
 }

@@ -60,8 +60,10 @@ impl Hosts {
 
 /// 421 unless the request names us, once.
 pub(crate) fn check_host(hosts: &Hosts, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
-    let named = single(headers, &HOST).map(|host| host.to_ascii_lowercase());
-    let in_target = uri.authority().map(|authority| authority.as_str().to_ascii_lowercase());
+    let named = single(headers, &HOST).map(str::to_ascii_lowercase);
+    let in_target = uri
+        .authority()
+        .map(|authority| authority.as_str().to_ascii_lowercase());
     let good = named.is_some_and(|host| hosts.is_allowed(&host))
         && in_target.is_none_or(|host| hosts.is_allowed(&host));
     if good {
@@ -69,7 +71,11 @@ pub(crate) fn check_host(hosts: &Hosts, uri: &Uri, headers: &HeaderMap) -> Resul
     }
     let sentence = "This server does not answer under that Host; start it with --allow-host NAME \
                     to add a name";
-    Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", sentence))
+    Err(Failure::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        "wrong_host",
+        sentence,
+    ))
 }
 
 /// 403 for a request that a page of somebody else sent. `needs_origin` asks for the proof that it
@@ -80,7 +86,9 @@ pub(crate) fn check_origin(
     needs_origin: bool,
 ) -> Result<(), Failure> {
     let refused = || Failure::forbidden("cross_origin", "Cross-origin requests are not accepted");
-    let host = single(headers, &HOST).map(|host| host.to_ascii_lowercase()).unwrap_or_default();
+    let host = single(headers, &HOST)
+        .map(str::to_ascii_lowercase)
+        .unwrap_or_default();
     let fetch_site = HeaderName::from_static("sec-fetch-site");
     if headers.contains_key(&fetch_site) {
         let site = single(headers, &fetch_site);
@@ -113,13 +121,19 @@ mod tests {
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            map.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
         }
         map
     }
 
     fn hosts() -> Hosts {
-        Hosts::new("127.0.0.1:4180".parse().unwrap(), &["Wells.example".to_owned()])
+        Hosts::new(
+            "127.0.0.1:4180".parse().unwrap(),
+            &["Wells.example".to_owned()],
+        )
     }
 
     fn host_ok(pairs: &[(&'static str, &'static str)], target: &'static str) -> bool {
@@ -138,14 +152,27 @@ mod tests {
         ] {
             assert!(host_ok(&[("host", good)], "/health"), "{good}");
         }
-        for bad in ["", "localhost", "127.0.0.1", "127.0.0.1:80", "evil.example", "evil:4180",
-            "localhost:4180.evil", "x@localhost:4180"]
-        {
+        for bad in [
+            "",
+            "localhost",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "evil.example",
+            "evil:4180",
+            "localhost:4180.evil",
+            "x@localhost:4180",
+        ] {
             assert!(!host_ok(&[("host", bad)], "/health"), "{bad}");
         }
         assert!(!host_ok(&[], "/health"));
-        assert!(!host_ok(&[("host", "localhost:4180"), ("host", "localhost:4180")], "/health"));
-        assert!(!host_ok(&[("host", "localhost:4180")], "http://evil.example/health"));
+        assert!(!host_ok(
+            &[("host", "localhost:4180"), ("host", "localhost:4180")],
+            "/health"
+        ));
+        assert!(!host_ok(
+            &[("host", "localhost:4180")],
+            "http://evil.example/health"
+        ));
     }
 
     fn origin_ok(pairs: &[(&'static str, &'static str)], needs: bool) -> bool {
@@ -159,18 +186,36 @@ mod tests {
         assert!(origin_ok(&[host], false), "a client that is no browser");
         assert!(!origin_ok(&[host], true));
         assert!(origin_ok(&[host, own], true));
-        assert!(origin_ok(&[host, own, ("sec-fetch-site", "same-origin")], true));
-        assert!(origin_ok(&[host, ("sec-fetch-mode", "cors")], false), "node's fetch");
-        for bad in ["null", "", "http://evil.example", "https://localhost:4180",
-            "http://127.0.0.1:4180", "http://localhost:4181", "file://localhost:4180"]
-        {
+        assert!(origin_ok(
+            &[host, own, ("sec-fetch-site", "same-origin")],
+            true
+        ));
+        assert!(
+            origin_ok(&[host, ("sec-fetch-mode", "cors")], false),
+            "node's fetch"
+        );
+        for bad in [
+            "null",
+            "",
+            "http://evil.example",
+            "https://localhost:4180",
+            "http://127.0.0.1:4180",
+            "http://localhost:4181",
+            "file://localhost:4180",
+        ] {
             assert!(!origin_ok(&[host, ("origin", bad)], false), "{bad}");
         }
         for site in ["cross-site", "same-site", "", "SAME-ORIGIN "] {
-            assert!(!origin_ok(&[host, own, ("sec-fetch-site", site)], false), "{site}");
+            assert!(
+                !origin_ok(&[host, own, ("sec-fetch-site", site)], false),
+                "{site}"
+            );
         }
         assert!(!origin_ok(&[host, own, own], false), "two origins");
-        let behind_tls = [("host", "wells.example"), ("origin", "https://wells.example")];
+        let behind_tls = [
+            ("host", "wells.example"),
+            ("origin", "https://wells.example"),
+        ];
         assert!(origin_ok(&behind_tls, true));
     }
 }

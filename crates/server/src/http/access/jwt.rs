@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 /// The longest that an agent's token may live.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(8 * 60 * 60);
+pub const TOKEN_LIFE: Duration = Duration::from_hours(8);
 /// Clocks of one machine; a little slack for a token minted elsewhere.
 const LEEWAY_S: i64 = 30;
 
@@ -70,8 +70,15 @@ impl Signer {
 
     /// The claims of a token that is ours and alive.
     pub(crate) fn verify(&self, token: &str, now_s: i64) -> Option<Claims> {
-        let claims = decode::<Claims>(token, &self.key, &self.validation).ok()?.claims;
-        let named = [&claims.agent_id, &claims.rig_id, &claims.town_id, &claims.user_id];
+        let claims = decode::<Claims>(token, &self.key, &self.validation)
+            .ok()?
+            .claims;
+        let named = [
+            &claims.agent_id,
+            &claims.rig_id,
+            &claims.town_id,
+            &claims.user_id,
+        ];
         (named.iter().all(|id| !id.is_empty()) && claims.is_alive(now_s)).then_some(claims)
     }
 }
@@ -91,12 +98,19 @@ mod tests {
         for (key, value) in times.as_object().unwrap() {
             claims[key] = value.clone();
         }
-        encode(&Header::new(alg), &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+        encode(
+            &Header::new(alg),
+            &claims,
+            &EncodingKey::from_secret(secret.as_bytes()),
+        )
+        .unwrap()
     }
 
     fn verified(times: &Value) -> bool {
         let signer = Signer::new(&SecretString::from(SECRET));
-        signer.verify(&token(Algorithm::HS256, SECRET, times), NOW).is_some()
+        signer
+            .verify(&token(Algorithm::HS256, SECRET, times), NOW)
+            .is_some()
     }
 
     #[test]
@@ -108,8 +122,14 @@ mod tests {
         assert!(!verified(&json!({})), "no end at all");
         assert!(!verified(&json!({"exp": NOW - 60})), "expired");
         assert!(!verified(&json!({"exp": NOW + 9 * hour})), "too long");
-        assert!(!verified(&json!({"iat": NOW - 9 * hour, "exp": NOW + hour})), "too old");
-        assert!(!verified(&json!({"iat": NOW + hour, "exp": NOW + 2 * hour})), "not born yet");
+        assert!(
+            !verified(&json!({"iat": NOW - 9 * hour, "exp": NOW + hour})),
+            "too old"
+        );
+        assert!(
+            !verified(&json!({"iat": NOW + hour, "exp": NOW + 2 * hour})),
+            "not born yet"
+        );
     }
 
     #[test]
@@ -117,8 +137,16 @@ mod tests {
         let signer = Signer::new(&SecretString::from(SECRET));
         let times = json!({"exp": NOW + 60});
         let other = "ffffffffffffffffffffffffffffffff";
-        assert!(signer.verify(&token(Algorithm::HS256, other, &times), NOW).is_none());
-        assert!(signer.verify(&token(Algorithm::HS512, SECRET, &times), NOW).is_none());
+        assert!(
+            signer
+                .verify(&token(Algorithm::HS256, other, &times), NOW)
+                .is_none()
+        );
+        assert!(
+            signer
+                .verify(&token(Algorithm::HS512, SECRET, &times), NOW)
+                .is_none()
+        );
         // {"alg":"none"} with the same claims and no signature.
         let good = token(Algorithm::HS256, SECRET, &times);
         let claims = good.split('.').nth(1).unwrap();
@@ -131,6 +159,10 @@ mod tests {
     fn every_identity_has_to_be_named() {
         let signer = Signer::new(&SecretString::from(SECRET));
         let nameless = json!({"exp": NOW + 60, "agentId": ""});
-        assert!(signer.verify(&token(Algorithm::HS256, SECRET, &nameless), NOW).is_none());
+        assert!(
+            signer
+                .verify(&token(Algorithm::HS256, SECRET, &nameless), NOW)
+                .is_none()
+        );
     }
 }

@@ -67,7 +67,9 @@ impl Keys {
         if bool::from(viewer) {
             return Some(Caller::Viewer);
         }
-        self.signer.verify(token, now_s).map(|claims| Caller::Agent(Box::new(claims)))
+        self.signer
+            .verify(token, now_s)
+            .map(|claims| Caller::Agent(Box::new(claims)))
     }
 }
 

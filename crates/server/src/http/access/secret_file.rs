@@ -38,7 +38,9 @@ pub enum SecretError {
         path: PathBuf,
     },
     /// It is too short to be a secret.
-    #[error("{what} has fewer than {SECRET_BYTES_MIN} bytes; use at least {SECRET_BYTES_MIN} random ones")]
+    #[error(
+        "{what} has fewer than {SECRET_BYTES_MIN} bytes; use at least {SECRET_BYTES_MIN} random ones"
+    )]
     TooShort {
         /// The file or the environment variable.
         what: String,
@@ -66,18 +68,28 @@ pub(crate) fn read_or_make(dir: &Path, name: &str) -> Result<SecretString, Secre
             make(dir, &path)?;
             read(&path)
         }
-        Err(source) => Err(SecretError::File { action: "look at", path, source }),
+        Err(source) => Err(SecretError::File {
+            action: "look at",
+            path,
+            source,
+        }),
     }
 }
 
 fn read(path: &Path) -> Result<SecretString, SecretError> {
     let failed = |action| {
         let path = path.to_owned();
-        move |source| SecretError::File { action, path, source }
+        move |source| SecretError::File {
+            action,
+            path,
+            source,
+        }
     };
     let metadata = fs::metadata(path).map_err(failed("look at"))?;
     if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(SecretError::Exposed { path: path.to_owned() });
+        return Err(SecretError::Exposed {
+            path: path.to_owned(),
+        });
     }
     let text = fs::read_to_string(path).map_err(failed("read"))?;
     check_length(SecretString::from(text.trim()), &path.display().to_string())
@@ -86,7 +98,9 @@ fn read(path: &Path) -> Result<SecretString, SecretError> {
 /// Refuses a secret that is too short; `what` names it in the error.
 pub(crate) fn check_length(secret: SecretString, what: &str) -> Result<SecretString, SecretError> {
     if secret.expose_secret().len() < SECRET_BYTES_MIN {
-        return Err(SecretError::TooShort { what: what.to_owned() });
+        return Err(SecretError::TooShort {
+            what: what.to_owned(),
+        });
     }
     Ok(secret)
 }
@@ -98,7 +112,11 @@ fn make(dir: &Path, path: &Path) -> Result<(), SecretError> {
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
     let failed = |action, path: &Path| {
         let path = path.to_owned();
-        move |source| SecretError::File { action, path, source }
+        move |source| SecretError::File {
+            action,
+            path,
+            source,
+        }
     };
     // What a crash left under this name is ours and useless.
     let _ = fs::remove_file(&temporary);
@@ -116,7 +134,9 @@ fn make(dir: &Path, path: &Path) -> Result<(), SecretError> {
     });
     let _ = fs::remove_file(&temporary);
     placed.map_err(failed("write", path))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed("sync", dir))
 }
 
 #[cfg(test)]
@@ -132,9 +152,16 @@ mod tests {
         assert!(first.expose_secret().len() >= 43, "256 bits");
         let other = read_or_make(dir.path(), "viewer-token").unwrap();
         assert_ne!(first.expose_secret(), other.expose_secret());
-        let mode = fs::metadata(dir.path().join("admin-token")).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join("admin-token"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            2,
+            "nothing else is left"
+        );
     }
 
     #[test]
@@ -143,7 +170,10 @@ mod tests {
         let path = dir.path().join("jwt-secret");
         fs::write(&path, "x".repeat(64)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(read_or_make(dir.path(), "jwt-secret"), Err(SecretError::Exposed { .. })));
+        assert!(matches!(
+            read_or_make(dir.path(), "jwt-secret"),
+            Err(SecretError::Exposed { .. })
+        ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(read_or_make(dir.path(), "jwt-secret").is_ok());
         fs::write(&path, "short").unwrap();

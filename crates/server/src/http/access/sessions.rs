@@ -17,9 +17,9 @@ use super::{
 };
 
 /// How long a session lives.
-pub(crate) const SESSION_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
+pub(crate) const SESSION_LIFE: Duration = Duration::from_hours(12);
 /// How long a one-time key waits for its use.
-const KEY_LIFE: Duration = Duration::from_secs(5 * 60);
+const KEY_LIFE: Duration = Duration::from_mins(5);
 /// Sessions at one time; the oldest one ends for a new one.
 const SESSIONS_MAX: usize = 64;
 
@@ -44,7 +44,10 @@ impl Sessions {
     /// None yet. Cookies are not told apart by port, so the port is in the cookie's name: two
     /// servers on one machine do not sign each other out.
     pub(crate) fn new(port: u16) -> Self {
-        Self { cookie: format!("wellhead_{port}"), inner: Mutex::default() }
+        Self {
+            cookie: format!("wellhead_{port}"),
+            inner: Mutex::default(),
+        }
     }
 
     /// The cookie's name.
@@ -56,7 +59,12 @@ impl Sessions {
     pub(crate) fn new_key(&self, now: Instant) -> Result<SecretString, SecretError> {
         let key = fresh_secret()?;
         let hash = Hash::of(key.expose_secret());
-        self.with(|inner| inner.key = Some(Timed { hash, ends: now + KEY_LIFE }));
+        self.with(|inner| {
+            inner.key = Some(Timed {
+                hash,
+                ends: now + KEY_LIFE,
+            });
+        });
         Ok(key)
     }
 
@@ -84,7 +92,10 @@ impl Sessions {
             if inner.sessions.len() >= SESSIONS_MAX {
                 inner.sessions.pop_front();
             }
-            inner.sessions.push_back(Timed { hash, ends: now + SESSION_LIFE });
+            inner.sessions.push_back(Timed {
+                hash,
+                ends: now + SESSION_LIFE,
+            });
         });
         Ok(id)
     }
@@ -116,7 +127,10 @@ mod tests {
         let (sessions, now) = (Sessions::new(1), Instant::now());
         let key = sessions.new_key(now).unwrap();
         assert!(!sessions.take_key("", now));
-        assert!(!sessions.take_key("wrong", now), "a wrong key does not use it up");
+        assert!(
+            !sessions.take_key("wrong", now),
+            "a wrong key does not use it up"
+        );
         assert!(sessions.take_key(key.expose_secret(), now));
         assert!(!sessions.take_key(key.expose_secret(), now));
         let late = sessions.new_key(now).unwrap();
@@ -137,7 +151,10 @@ mod tests {
         for _ in 0..SESSIONS_MAX {
             last = sessions.begin(now).unwrap();
         }
-        assert!(!sessions.knows(first.expose_secret(), now), "the oldest made room");
+        assert!(
+            !sessions.knows(first.expose_secret(), now),
+            "the oldest made room"
+        );
         assert!(sessions.knows(last.expose_secret(), now));
     }
 }

@@ -26,10 +26,19 @@ pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
     let name = fields.required_text("name", NAME_MAX);
     let identity = fields.required_text("identity", NAME_MAX);
     fields.finish()?;
-    let Reply::Agent(agent) = rig.tell(Input::RegisterAgent { role, name, identity }).await? else {
+    let Reply::Agent(agent) = rig
+        .tell(Input::RegisterAgent {
+            role,
+            name,
+            identity,
+        })
+        .await?
+    else {
         return Err(Failure::internal());
     };
-    Ok(answer::created(rig.look(move |rig, _| view::agent(rig, &agent)).await?))
+    Ok(answer::created(
+        rig.look(move |rig, _| view::agent(rig, &agent)).await?,
+    ))
 }
 
 /// `GET R/agents`: oldest first.
@@ -47,7 +56,10 @@ pub(crate) async fn list(ctx: Ctx) -> Result<HttpResponse, Failure> {
                     && status.is_none_or(|status| view::agent_status(rig, agent) == status)
             };
             let found = page.of(rig.agents().filter(is_wanted));
-            found.into_iter().map(|agent| view::agent(rig, agent)).collect::<Vec<_>>()
+            found
+                .into_iter()
+                .map(|agent| view::agent(rig, agent))
+                .collect::<Vec<_>>()
         })
         .await?;
     Ok(answer::ok(agents))
@@ -56,8 +68,12 @@ pub(crate) async fn list(ctx: Ctx) -> Result<HttpResponse, Failure> {
 /// `GET R/agents/{a}`.
 pub(crate) async fn show(ctx: Ctx) -> Result<HttpResponse, Failure> {
     let (rig, id) = (ctx.rig()?, ctx.agent_id()?);
-    let found = rig.look(move |rig, _| rig.agent(&id).map(|agent| view::agent(rig, agent))).await?;
-    found.map(answer::ok).ok_or_else(|| Failure::not_found("Agent not found"))
+    let found = rig
+        .look(move |rig, _| rig.agent(&id).map(|agent| view::agent(rig, agent)))
+        .await?;
+    found
+        .map(answer::ok)
+        .ok_or_else(|| Failure::not_found("Agent not found"))
 }
 
 /// `POST R/agents/{a}/hook`.
@@ -66,12 +82,20 @@ pub(crate) async fn hook(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> 
     let mut fields = body.fields()?;
     let bead = fields.required_text("bead_id", ID_MAX);
     fields.finish()?;
-    rig.tell(Input::Hook { agent: ctx.agent_id()?, bead: bead_id(&bead)? }).await?;
+    rig.tell(Input::Hook {
+        agent: ctx.agent_id()?,
+        bead: bead_id(&bead)?,
+    })
+    .await?;
     Ok(answer::ok(json!({ "hooked": true })))
 }
 
 /// `DELETE R/agents/{a}/hook`.
 pub(crate) async fn unhook(ctx: Ctx) -> Result<HttpResponse, Failure> {
-    ctx.rig()?.tell(Input::Unhook { agent: ctx.agent_id()? }).await?;
+    ctx.rig()?
+        .tell(Input::Unhook {
+            agent: ctx.agent_id()?,
+        })
+        .await?;
     Ok(answer::ok(json!({ "unhooked": true })))
 }

@@ -28,14 +28,24 @@ const PRIORITIES: &str = "low, medium, high, critical";
 pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let rig = ctx.rig()?;
     let mut fields = body.fields()?;
-    let kind = fields.required_word("type", TYPES).unwrap_or(BeadType::Issue);
+    let kind = fields
+        .required_word("type", TYPES)
+        .unwrap_or(BeadType::Issue);
     let assignee = fields.text("assignee_agent_id", ID_MAX);
     let convoy_id = fields.text("convoy_id", ID_MAX);
     let labels = fields.texts("labels", LABELS_MAX, ID_MAX);
     let new = new_bead(&mut fields);
     fields.finish()?;
     let assignee = assignee.as_deref().map(agent_id).transpose()?;
-    let bead = rig.create_bead(NewBead { kind, assignee, convoy_id, labels, ..new }).await?;
+    let bead = rig
+        .create_bead(NewBead {
+            kind,
+            assignee,
+            convoy_id,
+            labels,
+            ..new
+        })
+        .await?;
     Ok(answer::created(shown(&rig, bead).await?))
 }
 
@@ -59,7 +69,9 @@ pub(super) fn new_bead(fields: &mut Fields) -> NewBead {
     let title = fields.required_text("title", TITLE_MAX);
     NewBead {
         body: fields.long_text("body", BODY_MAX),
-        priority: fields.word("priority", PRIORITIES).unwrap_or(Priority::Medium),
+        priority: fields
+            .word("priority", PRIORITIES)
+            .unwrap_or(Priority::Medium),
         metadata: fields.object("metadata"),
         ..NewBead::issue(title)
     }
@@ -80,13 +92,18 @@ pub(crate) async fn list(ctx: Ctx) -> Result<HttpResponse, Failure> {
             && assignee
                 .as_deref()
                 .is_none_or(|wanted| bead.assignee.as_ref().is_some_and(|a| a.as_str() == wanted))
-            && convoy.as_deref().is_none_or(|wanted| bead.convoy_id.as_deref() == Some(wanted))
+            && convoy
+                .as_deref()
+                .is_none_or(|wanted| bead.convoy_id.as_deref() == Some(wanted))
     };
     let beads = rig
         .look(move |rig, _| {
             let frame = Frame::of(rig);
             let found = page.of(rig.beads().rev().filter(is_wanted));
-            found.into_iter().map(|bead| view::bead(bead, frame)).collect::<Vec<_>>()
+            found
+                .into_iter()
+                .map(|bead| view::bead(bead, frame))
+                .collect::<Vec<_>>()
         })
         .await?;
     Ok(answer::ok(beads))
@@ -100,7 +117,10 @@ pub(crate) async fn show(ctx: Ctx) -> Result<HttpResponse, Failure> {
 /// `GET R/beads/{id}/attempts`: oldest first.
 pub(crate) async fn attempts(ctx: Ctx) -> Result<HttpResponse, Failure> {
     with_bead(&ctx, |_, bead| {
-        let lines = bead.attempts.iter().map(|attempt| view::attempt(bead, attempt));
+        let lines = bead
+            .attempts
+            .iter()
+            .map(|attempt| view::attempt(bead, attempt));
         Value::Array(lines.collect())
     })
     .await
@@ -109,8 +129,12 @@ pub(crate) async fn attempts(ctx: Ctx) -> Result<HttpResponse, Failure> {
 /// `GET R/beads/{id}/explain`.
 pub(crate) async fn explain(ctx: Ctx) -> Result<HttpResponse, Failure> {
     let (rig, id) = (ctx.rig()?, ctx.bead_id()?);
-    let found = rig.look(move |rig, now| rig.bead(&id).map(|b| explained(rig, b, now))).await?;
-    found.map(answer::ok).ok_or_else(|| Failure::not_found("Bead not found"))
+    let found = rig
+        .look(move |rig, now| rig.bead(&id).map(|b| explained(rig, b, now)))
+        .await?;
+    found
+        .map(answer::ok)
+        .ok_or_else(|| Failure::not_found("Bead not found"))
 }
 
 /// The prediction for a bead.
@@ -135,11 +159,21 @@ pub(crate) async fn delete(ctx: Ctx) -> Result<HttpResponse, Failure> {
 pub(crate) async fn set_status(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let rig = ctx.rig()?;
     let mut fields = body.fields()?;
-    let status = fields.required_word("status", STATUSES).unwrap_or(Status::Open);
+    let status = fields
+        .required_word("status", STATUSES)
+        .unwrap_or(Status::Open);
     let by = acting(&mut fields);
     fields.finish()?;
     let by = named(&ctx, by.as_deref())?;
-    told(&rig, Input::SetStatus { bead: ctx.bead_id()?, status, by }).await
+    told(
+        &rig,
+        Input::SetStatus {
+            bead: ctx.bead_id()?,
+            status,
+            by,
+        },
+    )
+    .await
 }
 
 /// `POST R/beads/{id}/close`.
@@ -149,19 +183,38 @@ pub(crate) async fn close(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure>
     let by = acting(&mut fields);
     fields.finish()?;
     let by = named(&ctx, by.as_deref())?;
-    told(&rig, Input::Close { bead: ctx.bead_id()?, by }).await
+    told(
+        &rig,
+        Input::Close {
+            bead: ctx.bead_id()?,
+            by,
+        },
+    )
+    .await
 }
 
 /// `POST R/beads/{id}/retry`.
 pub(crate) async fn retry(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     body.fields_or_none()?;
-    told(&ctx.rig()?, Input::Retry { bead: ctx.bead_id()? }).await
+    told(
+        &ctx.rig()?,
+        Input::Retry {
+            bead: ctx.bead_id()?,
+        },
+    )
+    .await
 }
 
 /// `POST R/beads/{id}/cancel`.
 pub(crate) async fn cancel(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     body.fields_or_none()?;
-    told(&ctx.rig()?, Input::Cancel { bead: ctx.bead_id()? }).await
+    told(
+        &ctx.rig()?,
+        Input::Cancel {
+            bead: ctx.bead_id()?,
+        },
+    )
+    .await
 }
 
 /// Who acts. It has to be said; a person, who is no agent, says `null`.
@@ -184,7 +237,10 @@ async fn told(rig: &RigStub, input: Input) -> Result<HttpResponse, Failure> {
     match rig.tell(input).await? {
         rig::Reply::Bead(bead) => Ok(answer::ok(shown(rig, *bead).await?)),
         other => {
-            tracing::error!(?other, "a rig answered an order with something else than its bead");
+            tracing::error!(
+                ?other,
+                "a rig answered an order with something else than its bead"
+            );
             Err(Failure::internal())
         }
     }
@@ -192,7 +248,9 @@ async fn told(rig: &RigStub, input: Input) -> Result<HttpResponse, Failure> {
 
 /// A bead with what its rig adds to it.
 pub(super) async fn shown(rig: &RigStub, bead: Bead) -> Result<Value, Failure> {
-    Ok(rig.look(move |rig, _| view::bead(&bead, Frame::of(rig))).await?)
+    Ok(rig
+        .look(move |rig, _| view::bead(&bead, Frame::of(rig)))
+        .await?)
 }
 
 async fn with_bead(
@@ -200,6 +258,10 @@ async fn with_bead(
     show: impl FnOnce(&Rig, &Bead) -> Value + Send + 'static,
 ) -> Result<HttpResponse, Failure> {
     let (rig, id) = (ctx.rig()?, ctx.bead_id()?);
-    let found = rig.look(move |rig, _| rig.bead(&id).map(|bead| show(rig, bead))).await?;
-    found.map(answer::ok).ok_or_else(|| Failure::not_found("Bead not found"))
+    let found = rig
+        .look(move |rig, _| rig.bead(&id).map(|bead| show(rig, bead)))
+        .await?;
+    found
+        .map(answer::ok)
+        .ok_or_else(|| Failure::not_found("Bead not found"))
 }

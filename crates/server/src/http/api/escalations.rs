@@ -25,7 +25,10 @@ pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
         let agent = Value::String(claims.agent_id.clone());
         new.metadata.insert("agent_id".to_owned(), agent);
     }
-    let new = NewBead { kind: BeadType::Escalation, ..new };
+    let new = NewBead {
+        kind: BeadType::Escalation,
+        ..new
+    };
     let Reply::Bead(bead) = rig.tell(Input::Escalate(new)).await? else {
         return Err(Failure::internal());
     };
@@ -48,9 +51,8 @@ pub(crate) async fn list(ctx: Ctx) -> Result<HttpResponse, Failure> {
                 Some(status) => bead.status() == status,
                 None => !bead.is_terminal(),
             });
-            let view = |bead: &rig::Bead| {
-                (bead.created_at, bead.id.clone(), view::bead(bead, frame))
-            };
+            let view =
+                |bead: &rig::Bead| (bead.created_at, bead.id.clone(), view::bead(bead, frame));
             wanted.map(view).collect::<Vec<_>>()
         });
         for (at, bead, mut value) in of_rig.await? {
@@ -59,5 +61,7 @@ pub(crate) async fn list(ctx: Ctx) -> Result<HttpResponse, Failure> {
         }
     }
     found.sort_by(|a, b| (b.0, &b.1).cmp(&(a.0, &a.1)));
-    Ok(answer::ok(page.of(found.into_iter().map(|(_, _, value)| value))))
+    Ok(answer::ok(
+        page.of(found.into_iter().map(|(_, _, value)| value)),
+    ))
 }

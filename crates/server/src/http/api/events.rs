@@ -22,11 +22,18 @@ pub(crate) async fn of_rig(ctx: Ctx) -> Result<HttpResponse, Failure> {
     query.finish()?;
     let from = first_after(&rig, since).await?;
     let wanted = |event: &BeadEvent| {
-        bead.as_deref()
-            .is_none_or(|wanted| event.bead_id.as_ref().is_some_and(|id| id.as_str() == wanted))
+        bead.as_deref().is_none_or(|wanted| {
+            event
+                .bead_id
+                .as_ref()
+                .is_some_and(|id| id.as_str() == wanted)
+        })
     };
     let found = read(&rig, from, page.offset.saturating_add(page.limit), wanted).await?;
-    let shown = page.of(found.iter()).into_iter().map(|event| view::event(&id, event));
+    let shown = page
+        .of(found.iter())
+        .into_iter()
+        .map(|event| view::event(&id, event));
     Ok(answer::ok(shown.collect::<Vec<_>>()))
 }
 
@@ -52,7 +59,9 @@ pub(crate) async fn of_town(ctx: Ctx) -> Result<HttpResponse, Failure> {
         }
     }
     found.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
-    Ok(answer::ok(page.of(found.into_iter().map(|(_, _, _, value)| value))))
+    Ok(answer::ok(
+        page.of(found.into_iter().map(|(_, _, _, value)| value)),
+    ))
 }
 
 /// After which event or time.
@@ -64,7 +73,9 @@ enum Since {
 }
 
 fn since(query: &mut Query, has_ids: bool) -> Since {
-    let Some(text) = query.text("since") else { return Since::Start };
+    let Some(text) = query.text("since") else {
+        return Since::Start;
+    };
     if has_ids && let Ok(no) = text.parse() {
         return Since::Event(no);
     }
@@ -72,7 +83,14 @@ fn since(query: &mut Query, has_ids: bool) -> Since {
     if let Some(at) = view::parse_time(&text.replace(' ', "+")) {
         return Since::Time(at);
     }
-    query.issue("since", if has_ids { "must be an event id or an RFC 3339 time" } else { "must be an RFC 3339 time" });
+    query.issue(
+        "since",
+        if has_ids {
+            "must be an event id or an RFC 3339 time"
+        } else {
+            "must be an RFC 3339 time"
+        },
+    );
     Since::Start
 }
 
@@ -109,7 +127,9 @@ async fn read(
     while found.len() < limit {
         let events = rig.events(from, CHUNK).await?;
         let is_last = events.len() < CHUNK;
-        from = events.last().map_or(from, |event| event.no.saturating_add(1));
+        from = events
+            .last()
+            .map_or(from, |event| event.no.saturating_add(1));
         found.extend(events.into_iter().filter(|event| wanted(event)));
         if is_last {
             break;

@@ -42,7 +42,8 @@ pub(crate) async fn done(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> 
     fields.finish()?;
     ctx.check_named("agent_id", named.as_deref())?;
     let dispatch = ctx.dispatch(dispatch.as_deref())?;
-    rig.done(&ctx.agent_id()?, dispatch.as_ref(), report).await?;
+    rig.done(&ctx.agent_id()?, dispatch.as_ref(), report)
+        .await?;
     Ok(answer::ok(json!({ "done": true })))
 }
 
@@ -50,7 +51,9 @@ pub(crate) async fn done(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> 
 pub(crate) async fn completed(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let rig = ctx.rig()?;
     let mut fields = body.fields()?;
-    let ended = fields.required_word("status", "completed, failed").unwrap_or(Ended::Completed);
+    let ended = fields
+        .required_word("status", "completed, failed")
+        .unwrap_or(Ended::Completed);
     let reason = fields.long_text("reason", REASON_MAX);
     let named = fields.text("agent_id", ID_MAX);
     let dispatch = fields.text("dispatch_id", DISPATCH_MAX);
@@ -61,7 +64,10 @@ pub(crate) async fn completed(ctx: Ctx, body: Body) -> Result<HttpResponse, Fail
         Ended::Completed => Completion::Completed,
         Ended::Failed => Completion::Failed { reason },
     };
-    match (rig.completed(&agent, dispatch.as_ref(), completion).await, dispatch) {
+    match (
+        rig.completed(&agent, dispatch.as_ref(), completion).await,
+        dispatch,
+    ) {
         (Ok(()), _) => {}
         (Err(runtime::Error::Refused(Refused::Stale(_))), Some(dispatch))
             if was_settled_so(&rig, &agent, &dispatch, ended).await? => {}
@@ -127,7 +133,9 @@ async fn check_beat(ctx: &Ctx, rig: &RigStub, agent: &AgentId) -> Result<(), Fai
     }
     let named = ctx.dispatch(None)?;
     let hooked = agent.clone();
-    let live = rig.look(move |rig, _| rig.hook_of(&hooked).and_then(Bead::dispatch_id)).await?;
+    let live = rig
+        .look(move |rig, _| rig.hook_of(&hooked).and_then(Bead::dispatch_id))
+        .await?;
     match (named, live) {
         (None, Some(_)) => Err(Refused::DispatchRequired(agent.clone()).into()),
         (Some(named), live) if live.as_ref() != Some(&named) => Err(Refused::Stale(named).into()),

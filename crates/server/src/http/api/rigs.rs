@@ -14,7 +14,10 @@ use crate::http::{
 
 /// `GET R/breaker`.
 pub(crate) async fn breaker(ctx: Ctx) -> Result<HttpResponse, Failure> {
-    let shown = ctx.rig()?.look(|rig, _| view::breaker(&rig.record().breaker)).await?;
+    let shown = ctx
+        .rig()?
+        .look(|rig, _| view::breaker(&rig.record().breaker))
+        .await?;
     Ok(answer::ok(shown))
 }
 
@@ -27,7 +30,9 @@ pub(crate) async fn reset_breaker(ctx: Ctx, body: Body) -> Result<HttpResponse, 
 
 /// `GET R/policy`.
 pub(crate) async fn policy(ctx: Ctx) -> Result<HttpResponse, Failure> {
-    Ok(answer::ok(ctx.rig()?.look(|rig, _| rig.policy().clone()).await?))
+    Ok(answer::ok(
+        ctx.rig()?.look(|rig, _| rig.policy().clone()).await?,
+    ))
 }
 
 /// `PUT R/policy`: the whole policy; fields that are left out get their defaults.
@@ -40,10 +45,14 @@ pub(crate) async fn set_policy(ctx: Ctx, body: Body) -> Result<HttpResponse, Fai
 
 fn read_policy(mut fields: Fields) -> Result<Policy, Failure> {
     let defaults = json!(Policy::default());
-    let known = defaults.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>());
+    let known = defaults
+        .as_object()
+        .map(|map| map.keys().cloned().collect::<Vec<_>>());
     let mut given = Map::new();
     for name in known.unwrap_or_default() {
-        let Some(value) = fields.take(&name) else { continue };
+        let Some(value) = fields.take(&name) else {
+            continue;
+        };
         // Each field by itself, so that each wrong one is named.
         let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
         match serde_json::from_value::<Policy>(alone) {
@@ -73,7 +82,13 @@ mod tests {
     #[test]
     fn a_policy_is_whole_and_its_mistakes_are_named() {
         let policy = read(&json!({"attempts_max": 3, "unknown": true})).unwrap();
-        assert_eq!(policy, Policy { attempts_max: 3, ..Policy::default() });
+        assert_eq!(
+            policy,
+            Policy {
+                attempts_max: 3,
+                ..Policy::default()
+            }
+        );
         let bad = json!({"attempts_max": "x", "lease_ms": -5, "backoff_ms": []});
         let failure = read(&bad).unwrap_err();
         let shown = format!("{failure:?}");

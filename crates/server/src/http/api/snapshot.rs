@@ -35,15 +35,29 @@ pub(crate) async fn snapshot(ctx: Ctx) -> Result<HttpResponse, Failure> {
     query.finish()?;
     let mut changes = ctx.runtime().changes();
     if let Some(after) = after {
-        wait(&ctx.state, &mut changes, &after, Duration::from_millis(wait_ms)).await?;
+        wait(
+            &ctx.state,
+            &mut changes,
+            &after,
+            Duration::from_millis(wait_ms),
+        )
+        .await?;
     }
     let version = version(&ctx.state, *changes.borrow_and_update());
     let mut rigs = Vec::new();
     for id in ctx.runtime().rig_ids().await? {
         let shown = id.clone();
-        rigs.push(ctx.runtime().rig(&id)?.look(move |rig, now| of_rig(rig, &shown, now)).await?);
+        rigs.push(
+            ctx.runtime()
+                .rig(&id)?
+                .look(move |rig, now| of_rig(rig, &shown, now))
+                .await?,
+        );
     }
-    let needs_you: u64 = rigs.iter().filter_map(|rig| rig["needs_you"].as_u64()).sum();
+    let needs_you: u64 = rigs
+        .iter()
+        .filter_map(|rig| rig["needs_you"].as_u64())
+        .sum();
     let server_time = view::time(Timestamp(jiff::Timestamp::now().as_millisecond()));
     Ok(answer::ok(json!({
         "version": version,
@@ -125,5 +139,7 @@ fn of_rig(rig: &Rig, id: &RigId, now: Timestamp) -> Value {
 
 /// Work that waits for a person's review.
 fn reviews(rig: &Rig) -> usize {
-    rig.unfinished().filter(|bead| matches!(bead.phase, Phase::InReview { .. })).count()
+    rig.unfinished()
+        .filter(|bead| matches!(bead.phase, Phase::InReview { .. }))
+        .count()
 }

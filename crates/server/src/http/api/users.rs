@@ -64,12 +64,18 @@ pub(crate) async fn create_rig(ctx: Ctx, body: Body) -> Result<HttpResponse, Fai
     let no_town = || Failure::not_found("Town not found");
     let town_id = TownId::new(town).map_err(|_| no_town())?;
     // Before the token is stored: a refused request leaves nothing behind.
-    ctx.directory().town(user, &town_id).await?.ok_or_else(no_town)?;
+    ctx.directory()
+        .town(user, &town_id)
+        .await?
+        .ok_or_else(no_town)?;
     let config = RigConfig {
         town_id,
         name: given.name.clone().unwrap_or_default(),
         git_url,
-        default_branch: given.default_branch.clone().unwrap_or_else(|| "main".to_owned()),
+        default_branch: given
+            .default_branch
+            .clone()
+            .unwrap_or_else(|| "main".to_owned()),
         model: given.model.clone(),
         review: given.review.unwrap_or_default(),
         credentials: stored(&ctx, given.token).await?.unwrap_or_default(),
@@ -81,7 +87,8 @@ pub(crate) async fn create_rig(ctx: Ctx, body: Body) -> Result<HttpResponse, Fai
 /// `GET /api/users/{u}/rigs/{r}`.
 pub(crate) async fn show_rig(ctx: Ctx) -> Result<HttpResponse, Failure> {
     let row = ctx.directory().rig(ctx.user()?, &ctx.rig_id()?).await?;
-    row.map(|row| answer::ok(view::rig(&row))).ok_or_else(no_rig)
+    row.map(|row| answer::ok(view::rig(&row)))
+        .ok_or_else(no_rig)
 }
 
 /// `PATCH /api/users/{u}/rigs/{r}`: everything but the town and the git URL.
@@ -114,7 +121,10 @@ fn no_rig() -> Failure {
 fn changeable(fields: &mut Fields) -> Changeable {
     let review: Option<Review> = fields.word("review", "off, manual");
     let default_branch = fields.text("default_branch", BRANCH_MAX);
-    if default_branch.as_deref().is_some_and(|branch| !is_branch(branch)) {
+    if default_branch
+        .as_deref()
+        .is_some_and(|branch| !is_branch(branch))
+    {
         fields.issue("default_branch", "is no name of a branch");
     }
     Changeable {
@@ -129,10 +139,11 @@ fn changeable(fields: &mut Fields) -> Changeable {
 /// A token and the gateway that it is for.
 fn token(fields: &mut Fields) -> Option<(Option<String>, SecretString)> {
     let gateway = fields.text("kilo_api_url", URL_MAX);
-    let token = fields.long_text("kilocode_token", TOKEN_BYTES_MAX).map(SecretString::from);
-    let is_http = |url: &str| {
-        url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
-    };
+    let token = fields
+        .long_text("kilocode_token", TOKEN_BYTES_MAX)
+        .map(SecretString::from);
+    let is_http =
+        |url: &str| url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if gateway.as_deref().is_some_and(|url| !is_http(url)) {
         fields.issue("kilo_api_url", "must be an http or https URL");
     }

@@ -23,7 +23,10 @@ impl Body {
     /// The fields of a body that has to be there.
     pub(crate) fn fields(self) -> Result<Fields, Failure> {
         if self.0.is_empty() {
-            return Err(Failure::body(vec![Issue::new("", "a JSON object is required")]));
+            return Err(Failure::body(vec![Issue::new(
+                "",
+                "a JSON object is required",
+            )]));
         }
         let value: Value = serde_json::from_slice(&self.0)
             .map_err(|error| Failure::body(vec![Issue::new("", format!("not JSON: {error}"))]))?;
@@ -39,7 +42,11 @@ impl Body {
 
     /// The same for a route whose body may be left out.
     pub(crate) fn fields_or_none(self) -> Result<Fields, Failure> {
-        if self.0.is_empty() { Ok(Fields::new(serde_json::Map::new())) } else { self.fields() }
+        if self.0.is_empty() {
+            Ok(Fields::new(serde_json::Map::new()))
+        } else {
+            self.fields()
+        }
     }
 }
 
@@ -102,10 +109,22 @@ mod tests {
     #[test]
     fn a_body_is_an_object_of_bounded_depth() {
         assert!(fields("{}").is_ok());
-        for bad in ["", " ", "null", "[]", "\"x\"", "1", "{", "{\"a\":}", "{\"a\":1e999}", "\u{feff}{}"] {
+        for bad in [
+            "",
+            " ",
+            "null",
+            "[]",
+            "\"x\"",
+            "1",
+            "{",
+            "{\"a\":}",
+            "{\"a\":1e999}",
+            "\u{feff}{}",
+        ] {
             assert!(fields(bad).is_err(), "{bad}");
         }
-        let nested = |levels: usize| format!("{{\"a\":{}1{}}}", "[".repeat(levels), "]".repeat(levels));
+        let nested =
+            |levels: usize| format!("{{\"a\":{}1{}}}", "[".repeat(levels), "]".repeat(levels));
         assert!(fields(&nested(DEPTH_MAX - 1)).is_ok());
         assert!(fields(&nested(DEPTH_MAX)).is_err());
         assert!(fields(&nested(100_000)).is_err());

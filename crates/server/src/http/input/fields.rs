@@ -17,7 +17,10 @@ pub(crate) struct Fields {
 
 impl Fields {
     pub(crate) fn new(map: Map<String, Value>) -> Self {
-        Self { map, issues: Vec::new() }
+        Self {
+            map,
+            issues: Vec::new(),
+        }
     }
 
     /// Notes what is wrong with a field.
@@ -36,13 +39,11 @@ impl Fields {
     }
 
     fn take_text(&mut self, name: &str) -> Option<String> {
-        match self.take(name)? {
-            Value::String(text) => Some(text),
-            _ => {
-                self.issue(name, "must be a string");
-                None
-            }
+        if let Value::String(text) = self.take(name)? {
+            return Some(text);
         }
+        self.issue(name, "must be a string");
+        None
     }
 
     /// A text of 1 to `max` characters, without the white space around it.
@@ -79,7 +80,10 @@ impl Fields {
     /// One word of an enumeration; `words` lists them for the message.
     pub(crate) fn word<T: DeserializeOwned>(&mut self, name: &str, words: &str) -> Option<T> {
         let value = self.take(name)?;
-        let word = value.is_string().then(|| serde_json::from_value(value).ok()).flatten();
+        let word = value
+            .is_string()
+            .then(|| serde_json::from_value(value).ok())
+            .flatten();
         if word.is_none() {
             self.issue(name, format!("must be one of {words}"));
         }
@@ -113,13 +117,18 @@ impl Fields {
 
     /// A list of at most `items` texts of 1 to `max` characters.
     pub(crate) fn texts(&mut self, name: &str, items: usize, max: usize) -> Vec<String> {
-        let Some(value) = self.take(name) else { return Vec::new() };
-        let texts = serde_json::from_value::<Vec<String>>(value).ok().filter(|texts| {
-            let fits = |text: &String| (1..=max).contains(&text.chars().count());
-            texts.len() <= items && texts.iter().all(fits)
-        });
+        let Some(value) = self.take(name) else {
+            return Vec::new();
+        };
+        let texts = serde_json::from_value::<Vec<String>>(value)
+            .ok()
+            .filter(|texts| {
+                let fits = |text: &String| (1..=max).contains(&text.chars().count());
+                texts.len() <= items && texts.iter().all(fits)
+            });
         if texts.is_none() {
-            let rule = format!("must be a list of at most {items} strings of 1 to {max} characters");
+            let rule =
+                format!("must be a list of at most {items} strings of 1 to {max} characters");
             self.issue(name, rule);
         }
         texts.unwrap_or_default()
@@ -127,7 +136,11 @@ impl Fields {
 
     /// 400 with everything that was wrong.
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        if self.issues.is_empty() { Ok(()) } else { Err(Failure::body(self.issues)) }
+        if self.issues.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::body(self.issues))
+        }
     }
 }
 
@@ -155,8 +168,15 @@ mod tests {
         fields.object("metadata");
         fields.long_text("body", 10);
         fields.required_text("name", 10);
-        let paths: Vec<_> = fields.issues.iter().map(|issue| issue.path.as_str()).collect();
-        assert_eq!(paths, ["title", "type", "labels", "metadata", "body", "name"]);
+        let paths: Vec<_> = fields
+            .issues
+            .iter()
+            .map(|issue| issue.path.as_str())
+            .collect();
+        assert_eq!(
+            paths,
+            ["title", "type", "labels", "metadata", "body", "name"]
+        );
         assert!(fields.finish().is_err());
     }
 

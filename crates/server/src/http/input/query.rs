@@ -33,8 +33,14 @@ pub(crate) struct Query {
 
 impl Query {
     pub(crate) fn parse(text: &str) -> Self {
-        let pairs = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        Self { pairs, issues: Vec::new(), bad_page: false }
+        let pairs = url::form_urlencoded::parse(text.as_bytes())
+            .into_owned()
+            .collect();
+        Self {
+            pairs,
+            issues: Vec::new(),
+            bad_page: false,
+        }
     }
 
     /// Notes what is wrong with a parameter.
@@ -44,7 +50,10 @@ impl Query {
 
     /// A parameter as it came.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
-        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        self.pairs
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.clone())
     }
 
     /// One word of an enumeration; `words` lists them for the message.
@@ -81,16 +90,20 @@ impl Query {
             ),
         };
         let (limit, offset) = (part("limit", default_limit), part("offset", 0));
-        Page { limit: limit.min(LIMIT_MAX), offset }
+        Page {
+            limit: limit.min(LIMIT_MAX),
+            offset,
+        }
     }
 
     /// 400 with everything that was wrong.
     pub(crate) fn finish(self) -> Result<(), Failure> {
         match (self.bad_page, self.issues.is_empty()) {
             (_, true) => Ok(()),
-            (true, false) => {
-                Err(Failure::query("limit and offset must be non-negative integers", self.issues))
-            }
+            (true, false) => Err(Failure::query(
+                "limit and offset must be non-negative integers",
+                self.issues,
+            )),
             (false, false) => Err(Failure::query("Invalid query", self.issues)),
         }
     }
@@ -109,25 +122,68 @@ mod tests {
     fn page(text: &str) -> Result<Page, String> {
         let mut query = Query::parse(text);
         let page = query.page(100);
-        query.finish().map(|()| page).map_err(|failure| failure.to_string())
+        query
+            .finish()
+            .map(|()| page)
+            .map_err(|failure| failure.to_string())
     }
 
     #[test]
     fn a_page_has_defaults_and_a_largest_size() {
-        assert_eq!(page(""), Ok(Page { limit: 100, offset: 0 }));
-        assert_eq!(page("limit=0&offset=7"), Ok(Page { limit: 0, offset: 7 }));
-        assert_eq!(page("limit=5000"), Ok(Page { limit: 1_000, offset: 0 }));
+        assert_eq!(
+            page(""),
+            Ok(Page {
+                limit: 100,
+                offset: 0
+            })
+        );
+        assert_eq!(
+            page("limit=0&offset=7"),
+            Ok(Page {
+                limit: 0,
+                offset: 7
+            })
+        );
+        assert_eq!(
+            page("limit=5000"),
+            Ok(Page {
+                limit: 1_000,
+                offset: 0
+            })
+        );
         let huge = "9".repeat(40);
-        assert_eq!(page(&format!("limit={huge}")), Ok(Page { limit: 1_000, offset: 0 }));
-        for bad in ["limit=abc", "limit=-1", "offset=-1", "limit=1.5", "limit=", "limit=1e3", "limit=+1", "limit=%31x"] {
-            assert_eq!(page(bad), Err("limit and offset must be non-negative integers".to_owned()), "{bad}");
+        assert_eq!(
+            page(&format!("limit={huge}")),
+            Ok(Page {
+                limit: 1_000,
+                offset: 0
+            })
+        );
+        for bad in [
+            "limit=abc",
+            "limit=-1",
+            "offset=-1",
+            "limit=1.5",
+            "limit=",
+            "limit=1e3",
+            "limit=+1",
+            "limit=%31x",
+        ] {
+            assert_eq!(
+                page(bad),
+                Err("limit and offset must be non-negative integers".to_owned()),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn unknown_words_are_refused() {
         let mut query = Query::parse("status=open&type=nope&type=issue");
-        assert_eq!(query.word::<rig::Status>("status", "…"), Some(rig::Status::Open));
+        assert_eq!(
+            query.word::<rig::Status>("status", "…"),
+            Some(rig::Status::Open)
+        );
         assert_eq!(query.word::<rig::BeadType>("type", "…"), None);
         assert!(query.finish().is_err());
     }

@@ -24,6 +24,12 @@ pub(crate) fn agent(rig: &Rig, agent: &Agent) -> Value {
 
 /// An agent's status alone.
 pub(crate) fn status(rig: &Rig, agent: &Agent) -> AgentStatus {
-    let works = rig.hook_of(&agent.id).is_some_and(|bead| bead.run().is_some());
-    if works { AgentStatus::Working } else { AgentStatus::Idle }
+    let works = rig
+        .hook_of(&agent.id)
+        .is_some_and(|bead| bead.run().is_some());
+    if works {
+        AgentStatus::Working
+    } else {
+        AgentStatus::Idle
+    }
 }

@@ -18,16 +18,20 @@ impl Frame {
             BreakerState::Open { next_probe, .. } => Some(next_probe.at),
             BreakerState::Closed | BreakerState::HalfOpen { .. } => None,
         };
-        Self { attempts_max: rig.policy().attempts_max, next_probe_at }
+        Self {
+            attempts_max: rig.policy().attempts_max,
+            next_probe_at,
+        }
     }
 
     /// When a bead without a session may be dispatched next, as far as a clock decides it.
     fn next_attempt_at(self, phase: &Phase) -> Option<Timestamp> {
         match phase {
             Phase::Hooked { .. } => self.next_probe_at,
-            Phase::Waiting { until, .. } => {
-                Some(self.next_probe_at.map_or(until.at, |probe| probe.max(until.at)))
-            }
+            Phase::Waiting { until, .. } => Some(
+                self.next_probe_at
+                    .map_or(until.at, |probe| probe.max(until.at)),
+            ),
             _ => None,
         }
     }
@@ -80,7 +84,10 @@ pub(crate) fn bead(bead: &Bead, frame: Frame) -> Value {
 
 /// One line of a bead's attempt log.
 pub(crate) fn attempt(bead: &Bead, attempt: &Attempt) -> Value {
-    let dispatch = DispatchId { bead: bead.id.clone(), no: attempt.no };
+    let dispatch = DispatchId {
+        bead: bead.id.clone(),
+        no: attempt.no,
+    };
     json!({
         "no": attempt.no,
         "dispatch_id": dispatch.to_string(),

@@ -9,10 +9,22 @@ use super::time::text;
 pub(crate) fn breaker(breaker: &Breaker) -> Value {
     let (state, failure, opened_at, next_probe_at, probe) = match &breaker.state {
         BreakerState::Closed => ("closed", None, None, None, None),
-        BreakerState::Open { failure, opened_at, next_probe } => {
-            ("open", Some(failure), Some(*opened_at), Some(next_probe.at), None)
-        }
-        BreakerState::HalfOpen { failure, opened_at, probe } => {
+        BreakerState::Open {
+            failure,
+            opened_at,
+            next_probe,
+        } => (
+            "open",
+            Some(failure),
+            Some(*opened_at),
+            Some(next_probe.at),
+            None,
+        ),
+        BreakerState::HalfOpen {
+            failure,
+            opened_at,
+            probe,
+        } => {
             let id = probe.as_ref().map(|(id, _)| id.to_string());
             ("half_open", Some(failure), Some(*opened_at), None, id)
         }

@@ -1,0 +1,21 @@
+//! The HTTP facade against its contract: a real runtime on a temporary directory, a real listener,
+//! and clients that are polite, wrong or hostile.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests are no tests to the lint"
+)]
+
+mod access;
+mod agents;
+mod beads;
+mod command;
+mod events;
+mod house;
+mod input;
+mod live;
+mod page;
+mod rigs;
+mod snapshot;
+mod towns;
