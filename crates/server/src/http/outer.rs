@@ -96,3 +96,50 @@ fn harden(headers: &mut HeaderMap) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{App, http::StatusCode, middleware::from_fn, test, web};
+    use runtime::{Runtime, Settings};
+
+    use super::*;
+    use crate::http::access::{Hosts, Keys, Sessions};
+
+    async fn broken() -> HttpResponse {
+        panic!("a secret detail")
+    }
+
+    #[actix_web::test]
+    async fn a_panic_is_a_500_envelope_without_details() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::new(dir.path().join("data"));
+        let runtime = Box::pin(Runtime::start(settings)).await.unwrap();
+        let keys = Keys::open(runtime.data_dir(), None).unwrap();
+        let hosts = Hosts::new("127.0.0.1:80".parse().unwrap(), &[]);
+        let state = State::new(runtime, hosts, keys, Sessions::new(80), "life".to_owned());
+        let app = App::new()
+            .app_data(Data::new(state))
+            .wrap(from_fn(outer))
+            .route("/", web::get().to(broken));
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::get()
+            .uri("/")
+            .insert_header(("host", "localhost"));
+        let error = test::try_call_service(&app, request.to_request())
+            .await
+            .err()
+            .unwrap();
+        let response = error.error_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let sniff = response.headers().get("x-content-type-options").unwrap();
+        assert_eq!(sniff, "nosniff");
+        let body = actix_web::body::to_bytes(response.into_body())
+            .await
+            .ok()
+            .unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["success"], false);
+        assert!(body["request_id"].is_string());
+        assert!(!body.to_string().contains("secret detail"));
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! Owns the limits. The content type is not asked for: a body is JSON or it is refused.
 
+use std::time::Duration;
+
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::StatusCode};
 use bytes::BytesMut;
 use futures_util::{StreamExt as _, future::LocalBoxFuture};
@@ -12,6 +14,8 @@ use crate::http::failure::{Failure, Issue};
 
 /// The largest body, in bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// A slow sender holds a connection for no longer.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// The deepest nesting. Stored records wrap it once more and have to stay below the 128 levels that
 /// the JSON reader takes.
 const DEPTH_MAX: usize = 64;
@@ -72,25 +76,35 @@ impl FromRequest for Body {
             .get("content-length")
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok())
             .unwrap_or(0);
-        let mut payload = payload.take();
+        let payload = payload.take();
         Box::pin(async move {
             if declared > BODY_BYTES_MAX {
                 return Err(too_large());
             }
-            let mut body = BytesMut::with_capacity(declared);
-            while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|error| {
-                    let text = format!("the body could not be read: {error}");
-                    Failure::body(vec![Issue::new("", text)])
-                })?;
-                if body.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
-                    return Err(too_large());
-                }
-                body.extend_from_slice(&chunk);
-            }
-            Ok(Self(body))
+            let read = tokio::time::timeout(BODY_WITHIN, read(payload, declared)).await;
+            read.unwrap_or_else(|_| Err(too_slow()))
         })
     }
+}
+
+async fn read(mut payload: Payload, declared: usize) -> Result<Body, Failure> {
+    let mut body = BytesMut::with_capacity(declared);
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            let text = format!("the body could not be read: {error}");
+            Failure::body(vec![Issue::new("", text)])
+        })?;
+        if body.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Body(body))
+}
+
+fn too_slow() -> Failure {
+    let sentence = format!("The body did not arrive within {} s", BODY_WITHIN.as_secs());
+    Failure::new(StatusCode::REQUEST_TIMEOUT, "too_slow", sentence)
 }
 
 fn too_large() -> Failure {
