@@ -42,18 +42,26 @@ async fn serve(listener: TcpListener, town: Runtime) -> Result<(), Trouble> {
         let mut request = [0; 1_024];
         let length = client.read(&mut request).await?;
         let line = String::from_utf8_lossy(&request[..length]);
-        let title = line.split_whitespace().nth(1).unwrap_or("/").trim_start_matches('/');
+        let title = line
+            .split_whitespace()
+            .nth(1)
+            .unwrap_or("/")
+            .trim_start_matches('/');
         let rig = town.rig(&"orders".to_owned().try_into()?)?;
         let (bead, agent) = rig.sling(NewBead::issue(title)).await?;
         let body = format!("{} is on the hook of {}", bead.title, agent.name);
-        let head = format!("HTTP/1.1 201 Created\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 201 Created\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         client.write_all((head + &body).as_bytes()).await?;
     }
 }
 
 async fn ask(address: std::net::SocketAddr) -> Result<String, Trouble> {
     let mut host = TcpStream::connect(address).await?;
-    host.write_all(b"POST /write-a-changelog HTTP/1.1\r\nhost: me\r\n\r\n").await?;
+    host.write_all(b"POST /write-a-changelog HTTP/1.1\r\nhost: me\r\n\r\n")
+        .await?;
     let mut answer = [0; 1_024];
     let length = host.read(&mut answer).await?;
     let text = String::from_utf8_lossy(&answer[..length]).into_owned();

@@ -1,6 +1,12 @@
 //! The demo as a person types it: what it comes to, checked from outside, and what it must never
 //! show.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::{
@@ -16,7 +22,13 @@ use support::{files_with, git, kilo_install};
 
 fn demo(data: &Path, install: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wellhead"));
-    command.arg("demo").arg("--data-dir").arg(data).arg("--kilo-install").arg(install).args(more);
+    command
+        .arg("demo")
+        .arg("--data-dir")
+        .arg(data)
+        .arg("--kilo-install")
+        .arg(install)
+        .args(more);
     for name in ["KILO_API_URL", "KILOCODE_TOKEN", "KILO_API_KEY"] {
         command.env_remove(name);
     }
@@ -41,7 +53,9 @@ async fn the_demo_ends_as_it_should_twice_in_a_row() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     for _ in 0..2 {
-        let output = demo(&data, &install, &["--exit", "--json"]).output().unwrap();
+        let output = demo(&data, &install, &["--exit", "--json"])
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", said(&output));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         check(&report, &data);
@@ -51,28 +65,52 @@ async fn the_demo_ends_as_it_should_twice_in_a_row() {
 
 fn check(report: &Value, data: &Path) {
     let beads = report["beads"].as_array().unwrap();
-    let [worked, keyless, malformed, empty] = &beads[..] else { panic!("{report:#}") };
+    let [worked, keyless, malformed, empty] = &beads[..] else {
+        panic!("{report:#}")
+    };
     assert_eq!(worked["status"], "closed");
     let repo = PathBuf::from(worked["repo"].as_str().unwrap());
     let commit = worked["commit"].as_str().unwrap();
     assert_ne!(git(&repo, &["show", "--stat", "--format=", commit]), "");
-    assert_eq!(git(&repo, &["rev-parse", worked["branch"].as_str().unwrap()]), commit);
-    assert_eq!((&keyless["status"], &keyless["dispatches"]), (&"in_progress".into(), &0.into()));
+    assert_eq!(
+        git(&repo, &["rev-parse", worked["branch"].as_str().unwrap()]),
+        commit
+    );
+    assert_eq!(
+        (&keyless["status"], &keyless["dispatches"]),
+        (&"in_progress".into(), &0.into())
+    );
     assert_eq!(keyless["last_failure"]["class"], "credentials");
     for (bead, class) in [(malformed, "agent_failed"), (empty, "ended_empty")] {
         assert_eq!(bead["status"], "failed");
-        assert_eq!((&bead["dispatches"], &bead["attempts"]), (&5.into(), &5.into()));
+        assert_eq!(
+            (&bead["dispatches"], &bead["attempts"]),
+            (&5.into(), &5.into())
+        );
         assert_eq!(bead["last_failure"]["class"], class);
-        let gaps: Vec<i64> =
-            bead["gaps_ms"].as_array().unwrap().iter().map(|gap| gap.as_i64().unwrap()).collect();
+        let gaps: Vec<i64> = bead["gaps_ms"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|gap| gap.as_i64().unwrap())
+            .collect();
         assert!(gaps.len() == 4 && gaps.is_sorted(), "{gaps:?}");
     }
     assert_eq!(report["escalations"], 3);
     assert_eq!(report["processes_left"], 0);
-    assert_eq!(report["alarms_pending"], 1, "only the keyless rig still waits for something");
+    assert_eq!(
+        report["alarms_pending"], 1,
+        "only the keyless rig still waits for something"
+    );
     let log = std::fs::read_to_string(data.join("gateway.jsonl")).unwrap();
-    for session in beads.iter().flat_map(|bead| bead["session_ids"].as_array().unwrap()) {
-        assert!(log.contains(session.as_str().unwrap()), "{session} never asked the gateway");
+    for session in beads
+        .iter()
+        .flat_map(|bead| bead["session_ids"].as_array().unwrap())
+    {
+        assert!(
+            log.contains(session.as_str().unwrap()),
+            "{session} never asked the gateway"
+        );
     }
 }
 
@@ -85,7 +123,11 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (sender, lines) = mpsc::channel();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         for reader in [Box::new(out) as Box<dyn Read + Send>, Box::new(err)] {
@@ -97,7 +139,11 @@ impl Running {
                 }
             });
         }
-        Self { child, lines, all: String::new() }
+        Self {
+            child,
+            lines,
+            all: String::new(),
+        }
     }
 
     fn until(&mut self, part: &str) {
@@ -130,7 +176,10 @@ async fn the_token_of_the_demo_is_nowhere_but_in_its_own_file() {
     let token = stored_token(&data);
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         let argv = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        assert!(!String::from_utf8_lossy(&argv).contains(&token), "it is on a command line");
+        assert!(
+            !String::from_utf8_lossy(&argv).contains(&token),
+            "it is on a command line"
+        );
     }
     for (path, body) in answers(&data, &running.all).await {
         assert!(!body.contains(&token), "{path} answers with it");
@@ -138,27 +187,46 @@ async fn the_token_of_the_demo_is_nowhere_but_in_its_own_file() {
     let (ended_well, said) = running.interrupt();
     assert!(ended_well, "{said}");
     assert!(!said.contains(&token), "it was printed");
-    assert!(kilo::marked(&marker(&data)).is_empty(), "a process is left after Ctrl-C");
+    assert!(
+        kilo::marked(&marker(&data)).is_empty(),
+        "a process is left after Ctrl-C"
+    );
     let holders = files_with(&data, token.as_bytes());
-    assert!(holders.len() == 1 && holders[0].starts_with(data.join("secrets")), "{holders:?}");
+    assert!(
+        holders.len() == 1 && holders[0].starts_with(data.join("secrets")),
+        "{holders:?}"
+    );
 }
 
 fn stored_token(data: &Path) -> String {
-    let file = std::fs::read_dir(data.join("secrets")).unwrap().flatten().next().unwrap();
+    let file = std::fs::read_dir(data.join("secrets"))
+        .unwrap()
+        .flatten()
+        .next()
+        .unwrap();
     let value: Value = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
     value["token"].as_str().unwrap().to_owned()
 }
 
 /// What every route that can be read answers for every rig of the demo.
 async fn answers(data: &Path, said: &str) -> Vec<(String, String)> {
-    let url = said.split_once("dashboard: ").unwrap().1.split(['/', '#', '\n']).collect::<Vec<_>>();
+    let url = said
+        .split_once("dashboard: ")
+        .unwrap()
+        .1
+        .split(['/', '#', '\n'])
+        .collect::<Vec<_>>();
     let base = format!("http://{}", url[2]);
     let admin = std::fs::read_to_string(data.join("admin-token")).unwrap();
     let http = reqwest::Client::new();
     let get = async |path: String| {
         let request = http.get(format!("{base}{path}")).bearer_auth(admin.trim());
         let response = request.send().await.unwrap();
-        assert!(response.status().is_success(), "{path}: {}", response.status());
+        assert!(
+            response.status().is_success(),
+            "{path}: {}",
+            response.status()
+        );
         (path, response.text().await.unwrap())
     };
     let towns = get("/api/users/demo/towns".to_owned()).await;

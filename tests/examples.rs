@@ -1,11 +1,19 @@
 //! Every example runs by one command, ends by itself and says what it shows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::process::Command;
 
 /// What an example prints, run as a person runs it.
 fn output_of(name: &str) -> String {
     let mut command = Command::new(env!("CARGO"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", "--quiet", "--example", name]);
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["run", "--quiet", "--example", name]);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -16,6 +24,12 @@ fn output_of(name: &str) -> String {
 #[test]
 fn embed_serves_its_own_route_with_a_town_inside() {
     let said = output_of("embed");
-    assert!(said.contains("the host answered: write-a-changelog is on the hook of"), "{said}");
-    assert!(said.contains("the town holds 1 bead: write-a-changelog"), "{said}");
+    assert!(
+        said.contains("the host answered: write-a-changelog is on the hook of"),
+        "{said}"
+    );
+    assert!(
+        said.contains("the town holds 1 bead: write-a-changelog"),
+        "{said}"
+    );
 }

@@ -1,6 +1,12 @@
 //! Each way in which an agent's work can end, on the real `kilo serve`: the class, the bead's
 //! status and its three numbers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use rig::{Bead, BeadType, Class, CredentialSource, EventType, Phase, Policy, Resolution, Status};
@@ -8,7 +14,11 @@ use support::{CANARY, OneRig, Town, contains, files_with, git, quick, scripted};
 
 /// `dispatch_no`, `failures`, `prompts`.
 fn numbers(bead: &Bead) -> (u64, u32, u32) {
-    (bead.numbers.dispatch_no, bead.numbers.failures, bead.numbers.prompts)
+    (
+        bead.numbers.dispatch_no,
+        bead.numbers.failures,
+        bead.numbers.prompts,
+    )
 }
 
 fn class(bead: &Bead) -> Option<Class> {
@@ -21,7 +31,10 @@ async fn slung(town: &Town, rig: &OneRig, behaviour: &str) -> Bead {
 }
 
 fn once() -> Policy {
-    Policy { attempts_max: 1, ..quick() }
+    Policy {
+        attempts_max: 1,
+        ..quick()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,12 +43,24 @@ async fn work_that_is_committed_closes_its_bead() {
     let rig = town.working_rig(quick()).await;
     let bead = slung(&town, &rig, "commit").await;
     assert_eq!(bead.status(), Status::Closed);
-    assert!(matches!(bead.phase, Phase::Closed { resolution: Resolution::Worked, .. }));
+    assert!(matches!(
+        bead.phase,
+        Phase::Closed {
+            resolution: Resolution::Worked,
+            ..
+        }
+    ));
     assert_eq!(numbers(&bead), (1, 0, 1));
     let (commit, branch) = (bead.commit.clone().unwrap(), bead.branch.clone().unwrap());
-    assert!(branch.starts_with("gt/") && branch.ends_with(bead.id.as_str()), "{branch}");
+    assert!(
+        branch.starts_with("gt/") && branch.ends_with(bead.id.as_str()),
+        "{branch}"
+    );
     assert_eq!(git(&rig.clone, &["rev-parse", &branch]), commit);
-    assert_ne!(git(&rig.clone, &["show", "--stat", "--format=", &commit]), "");
+    assert_ne!(
+        git(&rig.clone, &["show", "--stat", "--format=", &commit]),
+        ""
+    );
     let session = bead.attempts[0].session.clone().unwrap();
     let asked = town.gateway.requests();
     assert!(asked.iter().any(|r| r.task_id == session), "{asked:?}");
@@ -47,7 +72,13 @@ async fn a_tree_that_was_left_changed_is_saved_as_a_commit_and_closes_its_bead()
     let town = Town::start().await;
     let rig = town.working_rig(quick()).await;
     let bead = slung(&town, &rig, "write").await;
-    assert!(matches!(bead.phase, Phase::Closed { resolution: Resolution::Worked, .. }));
+    assert!(matches!(
+        bead.phase,
+        Phase::Closed {
+            resolution: Resolution::Worked,
+            ..
+        }
+    ));
     assert_eq!(numbers(&bead), (1, 0, 1));
     let (commit, branch) = (bead.commit.clone().unwrap(), bead.branch.clone().unwrap());
     assert_eq!(git(&rig.clone, &["rev-parse", &branch]), commit);
@@ -62,7 +93,9 @@ async fn a_401_in_a_session_opens_the_breaker_and_charges_nothing() {
     let id = bead.id.clone();
     let failed = move |rig: &rig::Rig| {
         let bead = rig.bead(&id)?;
-        bead.last_failure.is_some().then(|| (bead.clone(), rig.record().breaker.class()))
+        bead.last_failure
+            .is_some()
+            .then(|| (bead.clone(), rig.record().breaker.class()))
     };
     let (bead, breaker) = town.until(&rig.rig, "failed attempt", failed).await;
     assert_eq!(class(&bead), Some(Class::Credentials));
@@ -75,7 +108,12 @@ async fn a_401_in_a_session_opens_the_breaker_and_charges_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_answer_every_time_is_charged_until_the_bead_fails() {
     let town = Town::start().await;
-    let rig = town.working_rig(Policy { attempts_max: 2, ..quick() }).await;
+    let rig = town
+        .working_rig(Policy {
+            attempts_max: 2,
+            ..quick()
+        })
+        .await;
     let bead = slung(&town, &rig, "empty").await;
     assert_eq!(class(&bead), Some(Class::EndedEmpty));
     assert_eq!(bead.status(), Status::Failed);
@@ -88,7 +126,13 @@ async fn text_without_work_is_nudged_once_and_then_closed_as_what_it_is() {
     let town = Town::start().await;
     let rig = town.working_rig(quick()).await;
     let bead = slung(&town, &rig, "text").await;
-    assert!(matches!(bead.phase, Phase::Closed { resolution: Resolution::TextOnly, .. }));
+    assert!(matches!(
+        bead.phase,
+        Phase::Closed {
+            resolution: Resolution::TextOnly,
+            ..
+        }
+    ));
     assert_eq!(class(&bead), None);
     assert_eq!(numbers(&bead), (1, 0, 2), "one dispatch, one nudge");
     town.stop().await;
@@ -99,7 +143,13 @@ async fn a_nudge_in_the_same_session_brings_the_work() {
     let town = Town::start().await;
     let rig = town.working_rig(quick()).await;
     let bead = slung(&town, &rig, "nudged-commit").await;
-    assert!(matches!(bead.phase, Phase::Closed { resolution: Resolution::Worked, .. }));
+    assert!(matches!(
+        bead.phase,
+        Phase::Closed {
+            resolution: Resolution::Worked,
+            ..
+        }
+    ));
     assert_eq!(numbers(&bead), (1, 0, 2));
     town.stop().await;
 }
@@ -110,17 +160,32 @@ async fn without_credentials_nothing_is_spawned_and_one_escalation_says_what_to_
     let rig = town.rig(town.config(CredentialSource::None), quick()).await;
     let (bead, _) = rig.rig.sling(scripted("commit")).await.unwrap();
     let shut = |rig: &rig::Rig| rig.record().breaker.class();
-    assert_eq!(town.until(&rig.rig, "breaker", shut).await, Class::Credentials);
+    assert_eq!(
+        town.until(&rig.rig, "breaker", shut).await,
+        Class::Credentials
+    );
     let beads = rig.rig.beads().await.unwrap();
     let bead = beads.iter().find(|b| b.id == bead.id).unwrap();
     assert_eq!(bead.status(), Status::InProgress);
     assert_eq!(numbers(bead), (0, 0, 0));
-    let escalations: Vec<_> = beads.iter().filter(|b| b.kind == BeadType::Escalation).collect();
+    let escalations: Vec<_> = beads
+        .iter()
+        .filter(|b| b.kind == BeadType::Escalation)
+        .collect();
     assert_eq!(escalations.len(), 1);
-    assert!(escalations[0].body.as_deref().unwrap().contains("KILOCODE_TOKEN"));
+    assert!(
+        escalations[0]
+            .body
+            .as_deref()
+            .unwrap()
+            .contains("KILOCODE_TOKEN")
+    );
     let explained = {
         let bead = bead.clone();
-        rig.rig.look(move |rig, now| rig.explain(&bead, now)).await.unwrap()
+        rig.rig
+            .look(move |rig, now| rig.explain(&bead, now))
+            .await
+            .unwrap()
     };
     assert!(explained.cause.starts_with("credentials"), "{explained:?}");
     assert!(town.runtime.server_pids().await.is_empty());
@@ -131,7 +196,12 @@ async fn without_credentials_nothing_is_spawned_and_one_escalation_says_what_to_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hang_is_ended_at_the_progress_deadline_and_charged() {
     let town = Town::start().await;
-    let rig = town.working_rig(Policy { progress_ms: 3_000, ..once() }).await;
+    let rig = town
+        .working_rig(Policy {
+            progress_ms: 3_000,
+            ..once()
+        })
+        .await;
     let bead = slung(&town, &rig, "hang").await;
     assert_eq!(class(&bead), Some(Class::Stalled));
     assert_eq!(bead.status(), Status::Failed);
@@ -145,9 +215,8 @@ async fn a_kilo_that_is_killed_in_mid_turn_is_a_crash() {
     let rig = town.working_rig(once()).await;
     let (bead, _) = rig.rig.sling(scripted("hang")).await.unwrap();
     let id = bead.id.clone();
-    let works = move |rig: &rig::Rig| {
-        matches!(rig.bead(&id)?.phase, Phase::Working { .. }).then_some(())
-    };
+    let works =
+        move |rig: &rig::Rig| matches!(rig.bead(&id)?.phase, Phase::Working { .. }).then_some(());
     town.until(&rig.rig, "working bead", works).await;
     for pid in town.runtime.server_pids().await {
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -163,13 +232,23 @@ async fn a_kilo_that_is_killed_in_mid_turn_is_a_crash() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_idle_that_follows_an_error_never_closes_a_bead() {
     let town = Town::start().await;
-    let rig = town.working_rig(Policy { attempts_max: 2, ..quick() }).await;
+    let rig = town
+        .working_rig(Policy {
+            attempts_max: 2,
+            ..quick()
+        })
+        .await;
     let bead = slung(&town, &rig, "malformed").await;
     assert_eq!(class(&bead), Some(Class::AgentFailed));
     assert_eq!(bead.status(), Status::Failed);
     assert_eq!(numbers(&bead), (2, 2, 2));
     let events = rig.rig.events(1, 1_000).await.unwrap();
-    assert!(events.iter().all(|event| event.event_type != EventType::Closed), "{events:#?}");
+    assert!(
+        events
+            .iter()
+            .all(|event| event.event_type != EventType::Closed),
+        "{events:#?}"
+    );
     town.stop().await;
 }
 
@@ -184,11 +263,17 @@ async fn a_repository_s_own_kilo_configuration_does_not_take_effect() {
     std::fs::write(town.origin.join("kilo.json"), config).unwrap();
     git(&town.origin, &["add", "kilo.json"]);
     let identity = ["-c", "user.name=t", "-c", "user.email=t@t.invalid"];
-    git(&town.origin, &[&identity[..], &["commit", "-qm", "a hostile configuration"]].concat());
+    git(
+        &town.origin,
+        &[&identity[..], &["commit", "-qm", "a hostile configuration"]].concat(),
+    );
     let rig = town.working_rig(quick()).await;
     let bead = slung(&town, &rig, "commit").await;
     assert_eq!(bead.status(), Status::Closed);
-    assert!(!marker.exists(), "a command of the repository's configuration ran");
+    assert!(
+        !marker.exists(),
+        "a command of the repository's configuration ran"
+    );
     town.stop().await;
 }
 
@@ -197,11 +282,18 @@ async fn what_is_wrong_with_a_repository_is_the_reason_why_its_bead_waits() {
     let town = Town::start().await;
     let credentials = town.credentials().await;
     let empty = town.dir.path().join("empty");
-    git(town.dir.path(), &["init", "-q", &empty.display().to_string()]);
+    git(
+        town.dir.path(),
+        &["init", "-q", &empty.display().to_string()],
+    );
     for (url, branch, reason) in [
         ("not a url", "main", "git URL"),
         ("ext::sh -c id", "main", "git URL"),
-        (town.origin.to_str().unwrap(), "no-such-branch", "no-such-branch"),
+        (
+            town.origin.to_str().unwrap(),
+            "no-such-branch",
+            "no-such-branch",
+        ),
         (empty.to_str().unwrap(), "main", "commit"),
     ] {
         let mut config = town.config(credentials.clone());
@@ -213,7 +305,10 @@ async fn what_is_wrong_with_a_repository_is_the_reason_why_its_bead_waits() {
         assert_eq!(failure.class, Class::Git, "{failure:?}");
         assert!(failure.text.contains(reason), "{url}: {failure:?}");
         let bead = rig.rig.bead(&bead.id).await.unwrap().unwrap();
-        assert_eq!((numbers(&bead), bead.status()), ((0, 0, 0), Status::InProgress));
+        assert_eq!(
+            (numbers(&bead), bead.status()),
+            ((0, 0, 0), Status::InProgress)
+        );
     }
     town.stop().await;
 }
@@ -224,19 +319,24 @@ async fn the_token_is_in_no_file_but_its_own_and_in_no_command_line() {
     let rig = town.working_rig(quick()).await;
     let (bead, _) = rig.rig.sling(scripted("slow 2")).await.unwrap();
     let id = bead.id.clone();
-    let works = move |rig: &rig::Rig| {
-        matches!(rig.bead(&id)?.phase, Phase::Working { .. }).then_some(())
-    };
+    let works =
+        move |rig: &rig::Rig| matches!(rig.bead(&id)?.phase, Phase::Working { .. }).then_some(());
     town.until(&rig.rig, "working bead", works).await;
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         let argv = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        assert!(!contains(&argv, CANARY.as_bytes()), "a command line holds the token");
+        assert!(
+            !contains(&argv, CANARY.as_bytes()),
+            "a command line holds the token"
+        );
     }
     town.until_terminal(&rig.rig, &bead.id).await;
     let data = town.runtime.data_dir().to_owned();
     town.runtime.stop(std::time::Duration::from_secs(20)).await;
     let holders = files_with(&data, CANARY.as_bytes());
-    assert!(holders.iter().all(|f| f.starts_with(data.join("secrets"))), "{holders:?}");
+    assert!(
+        holders.iter().all(|f| f.starts_with(data.join("secrets"))),
+        "{holders:?}"
+    );
     assert_eq!(holders.len(), 1);
     town.gateway.stop().await;
 }

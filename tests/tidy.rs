@@ -1,5 +1,11 @@
 //! What no compiler holds: heads of files, boundaries between parts, links in documents.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
@@ -20,11 +26,17 @@ fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
 }
 
 fn sources() -> Vec<PathBuf> {
-    ["crates", "examples", "tests"].iter().flat_map(|dir| files(&root().join(dir), "rs")).collect()
+    ["crates", "examples", "tests"]
+        .iter()
+        .flat_map(|dir| files(&root().join(dir), "rs"))
+        .collect()
 }
 
 fn shown(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 /// Files below `dir` that hold one of the words, tests and `but` excepted.
@@ -35,8 +47,11 @@ fn holders(dir: &str, words: &[&str], but: &[&str]) -> Vec<String> {
     });
     let holds = |path: &PathBuf| {
         let text = std::fs::read_to_string(path).unwrap();
-        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-        code.into_iter().any(|line| words.iter().any(|word| line.contains(word)))
+        let code = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        code.into_iter()
+            .any(|line| words.iter().any(|word| line.contains(word)))
     };
     files.filter(holds).map(|path| shown(&path)).collect()
 }
@@ -48,12 +63,19 @@ fn every_file_opens_with_what_it_owns() {
         .filter(|path| !std::fs::read_to_string(path).unwrap().starts_with("//!"))
         .map(|path| shown(path))
         .collect();
-    assert!(headless.is_empty(), "files without a //! head: {headless:#?}");
+    assert!(
+        headless.is_empty(),
+        "files without a //! head: {headless:#?}"
+    );
 }
 
 #[test]
 fn sled_is_named_in_one_file() {
-    let found = holders("crates", &["sled::"], &["crates/durable/src/storage/sled_storage.rs"]);
+    let found = holders(
+        "crates",
+        &["sled::"],
+        &["crates/durable/src/storage/sled_storage.rs"],
+    );
     assert!(found.is_empty(), "sled leaks into {found:?}");
 }
 
@@ -67,15 +89,28 @@ fn no_timer_lives_inside_an_actor() {
 
 #[test]
 fn the_object_host_knows_no_bead_and_kilo_knows_no_rig() {
-    let found = holders("crates/durable/src", &["bead", "Bead", "agent", "kilo"], &[]);
+    let found = holders(
+        "crates/durable/src",
+        &["bead", "Bead", "agent", "kilo"],
+        &[],
+    );
     assert!(found.is_empty(), "durable speaks of {found:?}");
-    let found = holders("crates/kilo/src", &["bead", "Bead", "rig::", "durable::"], &[]);
+    let found = holders(
+        "crates/kilo/src",
+        &["bead", "Bead", "rig::", "durable::"],
+        &[],
+    );
     assert!(found.is_empty(), "kilo speaks of {found:?}");
 }
 
 #[test]
 fn pages_and_http_servers_live_in_the_server_alone() {
-    for dir in ["crates/rig", "crates/durable", "crates/kilo", "crates/runtime"] {
+    for dir in [
+        "crates/rig",
+        "crates/durable",
+        "crates/kilo",
+        "crates/runtime",
+    ] {
         let found = holders(dir, &["actix_web"], &[]);
         assert!(found.is_empty(), "{found:?}");
     }
@@ -88,7 +123,11 @@ fn links_between_documents_lead_somewhere() {
     let mut broken = Vec::new();
     for document in documents {
         let text = std::fs::read_to_string(&document).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             let path = link.split('#').next().unwrap_or_default();
             let is_file = !path.is_empty() && !link.contains("://");
             if is_file && !document.with_file_name(path).exists() {

@@ -23,32 +23,34 @@ use wellhead::{
 };
 
 /// A whole attempt on the real kilo, cold start included, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-pub const CANARY: &str = "canary-3f9c1d7e5b2a4860";
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const CANARY: &str = "canary-3f9c1d7e5b2a4860";
 
-pub struct Town {
-    pub runtime: Runtime,
-    pub gateway: Gateway,
-    pub id: TownId,
-    pub origin: PathBuf,
-    pub dir: TempDir,
+pub(crate) struct Town {
+    pub(crate) runtime: Runtime,
+    pub(crate) gateway: Gateway,
+    pub(crate) id: TownId,
+    pub(crate) origin: PathBuf,
+    pub(crate) dir: TempDir,
 }
 
-pub struct OneRig {
-    pub rig: RigStub,
-    pub id: RigId,
-    pub clone: PathBuf,
+pub(crate) struct OneRig {
+    pub(crate) rig: RigStub,
+    pub(crate) id: RigId,
+    pub(crate) clone: PathBuf,
 }
 
 /// The program, installed once for all tests of a checkout.
-pub async fn kilo_install() -> PathBuf {
+pub(crate) async fn kilo_install() -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kilo-7.7.7");
-    ensure_kilo(&dir, "7.7.7", |_| {}).await.expect("kilo is installed by npm");
+    ensure_kilo(&dir, "7.7.7", |_| {})
+        .await
+        .expect("kilo is installed by npm");
     dir
 }
 
 impl Town {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let install = kilo_install().await;
         let dir = tempfile::tempdir().unwrap();
         let mut settings = Settings::new(dir.path().join("data"));
@@ -57,17 +59,32 @@ impl Town {
         let token = GatewaySettings::new(SecretString::from(CANARY));
         let gateway = Gateway::start(Script::default(), token).await.unwrap();
         let origin = create_sample_repo(dir.path().join("origin")).await.unwrap();
-        let id = runtime.directory().create_town("tester", "Test").await.unwrap().id;
-        Self { runtime, gateway, id, origin, dir }
+        let id = runtime
+            .directory()
+            .create_town("tester", "Test")
+            .await
+            .unwrap()
+            .id;
+        Self {
+            runtime,
+            gateway,
+            id,
+            origin,
+            dir,
+        }
     }
 
-    pub async fn credentials(&self) -> CredentialSource {
+    pub(crate) async fn credentials(&self) -> CredentialSource {
         let token = SecretString::from(CANARY);
-        let id = self.runtime.store_token(Some(self.gateway.url()), token).await.unwrap();
+        let id = self
+            .runtime
+            .store_token(Some(self.gateway.url()), token)
+            .await
+            .unwrap();
         CredentialSource::Stored { id }
     }
 
-    pub fn config(&self, credentials: CredentialSource) -> RigConfig {
+    pub(crate) fn config(&self, credentials: CredentialSource) -> RigConfig {
         RigConfig {
             town_id: self.id.clone(),
             name: "rig".to_owned(),
@@ -79,22 +96,31 @@ impl Town {
         }
     }
 
-    pub async fn rig(&self, config: RigConfig, policy: Policy) -> OneRig {
-        let row = self.runtime.directory().create_rig("tester", config).await.unwrap();
+    pub(crate) async fn rig(&self, config: RigConfig, policy: Policy) -> OneRig {
+        let row = self
+            .runtime
+            .directory()
+            .create_rig("tester", config)
+            .await
+            .unwrap();
         let rig = self.runtime.rig(&row.id).unwrap();
         rig.set_policy(policy).await.unwrap();
         let clone = self.runtime.rig_dir(&self.id, &row.id).join("repo.git");
-        OneRig { rig, id: row.id, clone }
+        OneRig {
+            rig,
+            id: row.id,
+            clone,
+        }
     }
 
     /// A rig with working credentials.
-    pub async fn working_rig(&self, policy: Policy) -> OneRig {
+    pub(crate) async fn working_rig(&self, policy: Policy) -> OneRig {
         let credentials = self.credentials().await;
         self.rig(self.config(credentials), policy).await
     }
 
     /// Waits until a look at the rig gives something; fails with what it saw last.
-    pub async fn until<R: Send + 'static>(
+    pub(crate) async fn until<R: Send + 'static>(
         &self,
         rig: &RigStub,
         what: &str,
@@ -111,32 +137,33 @@ impl Town {
                 changes.changed().await.unwrap();
             }
         };
-        match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(found) => found,
-            Err(_) => {
-                let beads = rig.beads().await.unwrap();
-                let record = rig.look(|rig, _| rig.record().clone()).await.unwrap();
-                panic!("no {what} within {PATIENCE:?}: {beads:#?} {record:#?}")
-            }
+        if let Ok(found) = tokio::time::timeout(PATIENCE, wait).await {
+            return found;
         }
+        let beads = rig.beads().await.unwrap();
+        let record = rig.look(|rig, _| rig.record().clone()).await.unwrap();
+        panic!("no {what} within {PATIENCE:?}: {beads:#?} {record:#?}")
     }
 
-    pub async fn until_terminal(&self, rig: &RigStub, id: &BeadId) -> Bead {
+    pub(crate) async fn until_terminal(&self, rig: &RigStub, id: &BeadId) -> Bead {
         let id = id.clone();
         let terminal = move |rig: &Rig| rig.bead(&id).filter(|bead| bead.is_terminal()).cloned();
         self.until(rig, "terminal bead", terminal).await
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         let marker = self.runtime.marker();
         self.runtime.stop(Duration::from_secs(20)).await;
         self.gateway.stop().await;
-        assert!(kilo::marked(&marker).is_empty(), "a process with our marker is left");
+        assert!(
+            kilo::marked(&marker).is_empty(),
+            "a process with our marker is left"
+        );
     }
 }
 
 /// Short steps, so that several attempts fit into a test.
-pub fn quick() -> Policy {
+pub(crate) fn quick() -> Policy {
     Policy {
         backoff_ms: vec![100],
         idle_grace_ms: 300,
@@ -147,7 +174,7 @@ pub fn quick() -> Policy {
 }
 
 /// A bead whose model behaves as told.
-pub fn scripted(behaviour: &str) -> NewBead {
+pub(crate) fn scripted(behaviour: &str) -> NewBead {
     NewBead {
         body: Some(format!("[[script: {behaviour}]]")),
         ..NewBead::issue(format!("meet {behaviour}"))
@@ -155,23 +182,34 @@ pub fn scripted(behaviour: &str) -> NewBead {
 }
 
 /// What git says in that repository.
-pub fn git(repo: &Path, args: &[&str]) -> String {
-    let out = std::process::Command::new("git").arg("-C").arg(repo).args(args).output().unwrap();
-    assert!(out.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+pub(crate) fn git(repo: &Path, args: &[&str]) -> String {
+    let out = std::process::Command::new("git")
+        .arg("-C")
+        .arg(repo)
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success(),
+        "git {args:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
-pub fn agent_of(bead: &Bead) -> AgentId {
+pub(crate) fn agent_of(bead: &Bead) -> AgentId {
     bead.assignee.clone().expect("a slung bead has an assignee")
 }
 
 /// Whether the bytes occur.
-pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+pub(crate) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }
 
 /// Every file below that directory in which the bytes occur.
-pub fn files_with(dir: &Path, needle: &[u8]) -> Vec<PathBuf> {
+pub(crate) fn files_with(dir: &Path, needle: &[u8]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
         let (path, kind) = (entry.path(), entry.file_type().unwrap());

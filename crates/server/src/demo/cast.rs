@@ -4,9 +4,7 @@
 
 use std::path::PathBuf;
 
-use rig::{
-    BeadId, CredentialSource, NewBead, Policy, ReviewMode, RigConfig, RigId, TownId,
-};
+use rig::{BeadId, CredentialSource, NewBead, Policy, ReviewMode, RigConfig, RigId, TownId};
 use runtime::RigStub;
 
 use super::{Trouble, sample::create_sample_repo, stage::Stage};
@@ -82,14 +80,20 @@ async fn roles(stage: &Stage) -> Result<Vec<Role>, Trouble> {
             name: "worker",
             credentials: own,
             model,
-            bead: bead("Write a short note about this repository", "Commit it on your branch."),
+            bead: bead(
+                "Write a short note about this repository",
+                "Commit it on your branch.",
+            ),
             expected: Expected::Worked,
         },
         Role {
             name: "keyless",
             credentials: CredentialSource::None,
             model: Some(SCRIPTED_MODEL),
-            bead: bead("Work without credentials", "Nothing can be done before they are set."),
+            bead: bead(
+                "Work without credentials",
+                "Nothing can be done before they are set.",
+            ),
             expected: Expected::NeverDispatched,
         },
         // A rig each: what one bead waits for must not move the other one's gaps.
@@ -97,7 +101,10 @@ async fn roles(stage: &Stage) -> Result<Vec<Role>, Trouble> {
             name: "malformed",
             credentials: scripted.clone(),
             model: Some(SCRIPTED_MODEL),
-            bead: bead("Meet a malformed answer every time", "[[script: malformed]]"),
+            bead: bead(
+                "Meet a malformed answer every time",
+                "[[script: malformed]]",
+            ),
             expected: Expected::FailedAfterFive,
         },
         Role {
@@ -111,7 +118,10 @@ async fn roles(stage: &Stage) -> Result<Vec<Role>, Trouble> {
 }
 
 fn bead(title: &str, body: &str) -> NewBead {
-    NewBead { body: Some(body.to_owned()), ..NewBead::issue(title) }
+    NewBead {
+        body: Some(body.to_owned()),
+        ..NewBead::issue(title)
+    }
 }
 
 async fn play(
@@ -133,7 +143,10 @@ async fn play(
     let rig = stage.runtime.rig(&row.id)?;
     rig.set_policy(quick()).await?;
     let (bead, agent) = rig.sling(role.bead).await?;
-    stage.say(&format!("{}: slung \"{}\" to {}", role.name, bead.title, agent.name));
+    stage.say(&format!(
+        "{}: slung \"{}\" to {}",
+        role.name, bead.title, agent.name
+    ));
     Ok(Part {
         rig,
         rig_id: row.id.clone(),

@@ -77,10 +77,7 @@ async fn show(args: &Args) -> Result<bool, Trouble> {
 }
 
 /// Slings the beads and tells what happens; without `--exit` the town stays up until Ctrl-C.
-async fn play(
-    stage: &stage::Stage,
-    args: &Args,
-) -> Result<Option<story::Ending>, Trouble> {
+async fn play(stage: &stage::Stage, args: &Args) -> Result<Option<story::Ending>, Trouble> {
     let cast = cast::Cast::call(stage).await?;
     let ending = story::tell(stage, &cast).await?;
     if args.exit {
@@ -91,12 +88,18 @@ async fn play(
     Ok(Some(ending))
 }
 
-#[expect(clippy::print_stdout, reason = "the result of a command belongs on stdout")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the result of a command belongs on stdout"
+)]
 fn print_line(line: &str) {
     println!("{line}");
 }
 
-#[expect(clippy::print_stderr, reason = "what a person has to mend is said without a log filter")]
+#[expect(
+    clippy::print_stderr,
+    reason = "what a person has to mend is said without a log filter"
+)]
 fn eprint_line(line: &str) {
     eprintln!("{line}");
 }

@@ -72,7 +72,10 @@ impl Report {
         for bead in &self.beads {
             let mark = if bead.ok { "ok  " } else { "BAD " };
             print_line(&format!("{mark}{:<12}{}", bead.status, bead.title));
-            print_line(&format!("      {} dispatches, {} charged", bead.dispatches, bead.attempts));
+            print_line(&format!(
+                "      {} dispatches, {} charged",
+                bead.dispatches, bead.attempts
+            ));
             if let (Some(commit), Some(branch)) = (&bead.commit, &bead.branch) {
                 print_line(&format!("      commit {commit} on {branch}"));
                 print_line(&format!("      git -C {} show {commit}", bead.repo));
@@ -106,7 +109,11 @@ impl BeadReport {
             commit: bead.commit.clone(),
             repo: settled.repo.display().to_string(),
             branch: bead.branch.clone().filter(|_| bead.numbers.dispatch_no > 0),
-            session_ids: bead.attempts.iter().filter_map(|a| a.session.clone()).collect(),
+            session_ids: bead
+                .attempts
+                .iter()
+                .filter_map(|a| a.session.clone())
+                .collect(),
             ok: settled.is_as_it_should_be(),
         }
     }

@@ -58,7 +58,11 @@ impl Stage {
         let real_gateway = own.gateway_url.is_some() && own.token.is_some();
         let runtime = Box::pin(Runtime::start(settings)).await?;
         let json = args.json;
-        say(json, began, &format!("everything is kept in {}", data_dir.display()));
+        say(
+            json,
+            began,
+            &format!("everything is kept in {}", data_dir.display()),
+        );
         install(&runtime, json, began).await?;
         let token = random_token();
         let mut gateway = GatewaySettings::new(token.clone());
@@ -66,7 +70,16 @@ impl Stage {
         let gateway = Gateway::start(Script::default(), gateway).await?;
         let facade = Facade::start(runtime.clone(), FacadeSettings::loopback()).await?;
         say(json, began, &format!("dashboard: {}", facade.open_url()));
-        Ok(Self { runtime, gateway, token, real_gateway, data_dir, facade, began, json })
+        Ok(Self {
+            runtime,
+            gateway,
+            token,
+            real_gateway,
+            data_dir,
+            facade,
+            began,
+            json,
+        })
     }
 
     /// Tells a person something: on stdout, or beside the JSON on stderr.
@@ -91,21 +104,33 @@ impl Stage {
 
 fn say(json: bool, began: Instant, line: &str) {
     let line = format!("[{:6.1} s] {line}", began.elapsed().as_secs_f64());
-    if json { eprint_line(&line) } else { print_line(&line) }
+    if json {
+        eprint_line(&line);
+    } else {
+        print_line(&line);
+    }
 }
 
 async fn install(runtime: &Runtime, json: bool, began: Instant) -> Result<(), Trouble> {
     let dir = runtime.kilo_install_dir();
     let program = ensure_kilo(dir, KILO_VERSION, |progress| match progress {
         Progress::Installing { package } => {
-            say(json, began, &format!("installing {package} with npm (about 290 MB, once)"));
+            say(
+                json,
+                began,
+                &format!("installing {package} with npm (about 290 MB, once)"),
+            );
         }
         Progress::WaitingForOther => say(json, began, "another install is under way; waiting"),
         Progress::Line(line) => say(json, began, &format!("  npm: {line}")),
         Progress::Installed(_) => say(json, began, "kilo is installed"),
     })
     .await?;
-    say(json, began, &format!("kilo {KILO_VERSION}: {}", shown(&program)));
+    say(
+        json,
+        began,
+        &format!("kilo {KILO_VERSION}: {}", shown(&program)),
+    );
     Ok(())
 }
 
@@ -115,7 +140,9 @@ fn shown(path: &Path) -> String {
 
 /// The user's own data directory for the demo, apart from any real town.
 fn default_dir() -> Result<PathBuf, Trouble> {
-    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute());
     let base = base.or_else(|| std::env::home_dir().map(|home| home.join(".local/share")));
     let base = base.ok_or("no home directory is known: say --data-dir DIR")?;
     Ok(base.join("wellhead-demo"))

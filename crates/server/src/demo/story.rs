@@ -13,7 +13,7 @@ use super::{
 };
 
 /// A demo that is not settled by then never will be.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_mins(5);
 /// Events are told in pages of this size.
 const PAGE: usize = 200;
 
@@ -97,14 +97,21 @@ async fn tell_events(
 
 fn line_of(event: &BeadEvent) -> Option<String> {
     let new = event.new_value.as_deref().unwrap_or("");
-    let text = event.metadata.get("text").and_then(|text| text.as_str()).unwrap_or("");
+    let text = event
+        .metadata
+        .get("text")
+        .and_then(|text| text.as_str())
+        .unwrap_or("");
     let text = text.lines().next().unwrap_or_default();
     match event.event_type {
         EventType::Dispatched => Some(format!("dispatch {new}")),
         EventType::AgentSpawned => Some(format!("session {new} works")),
         EventType::AttemptFailed => {
             let failures = event.metadata.get("failures").map(ToString::to_string);
-            Some(format!("attempt failed ({} charged): {new}: {text}", failures.unwrap_or_default()))
+            Some(format!(
+                "attempt failed ({} charged): {new}: {text}",
+                failures.unwrap_or_default()
+            ))
         }
         EventType::Closed => Some("closed".to_owned()),
         EventType::StatusChanged => Some(format!("bead is {new}")),
@@ -120,7 +127,10 @@ async fn ending(stage: &Stage, cast: &Cast) -> Result<Ending, Trouble> {
     let mut escalations = BTreeMap::new();
     for part in &cast.parts {
         let settled = settle(part).await?;
-        let own = part.rig.look(|rig, _| rig.open_escalations().count()).await?;
+        let own = part
+            .rig
+            .look(|rig, _| rig.open_escalations().count())
+            .await?;
         escalations.insert(part.rig_id.clone(), own);
         beads.push(settled);
     }
@@ -131,8 +141,12 @@ async fn ending(stage: &Stage, cast: &Cast) -> Result<Ending, Trouble> {
     let all = ids(&|_| true);
     let at_end = ids(&|part| part.expected != Expected::NeverDispatched);
     let alarms = stage.runtime.alarms_pending().await?;
-    let count =
-        |of: &[String]| alarms.iter().filter(|(kind, id, _)| kind == "rig" && of.contains(id)).count();
+    let count = |of: &[String]| {
+        alarms
+            .iter()
+            .filter(|(kind, id, _)| kind == "rig" && of.contains(id))
+            .count()
+    };
     Ok(Ending {
         beads,
         escalations: escalations.values().sum(),
@@ -147,7 +161,10 @@ async fn settle(part: &Part) -> Result<Settled, Trouble> {
         let bead = rig.bead(&id).cloned();
         let held_by = rig.record().breaker.failure().cloned();
         let about = |escalation: &&Bead| {
-            let source = escalation.metadata.get("source_bead_id").and_then(|id| id.as_str());
+            let source = escalation
+                .metadata
+                .get("source_bead_id")
+                .and_then(|id| id.as_str());
             source.is_none_or(|source| source == id.as_str())
         };
         (bead, held_by, rig.open_escalations().filter(about).count())
@@ -155,7 +172,13 @@ async fn settle(part: &Part) -> Result<Settled, Trouble> {
     let (bead, held_by, escalations) = found.await?;
     let bead = bead.ok_or_else(|| format!("bead {} is gone", part.bead))?;
     let (expected, repo) = (part.expected, part.repo.clone());
-    Ok(Settled { bead, expected, repo, held_by, escalations })
+    Ok(Settled {
+        bead,
+        expected,
+        repo,
+        held_by,
+        escalations,
+    })
 }
 
 impl Settled {
@@ -185,6 +208,9 @@ impl Settled {
     /// From the end of each attempt to the next dispatch, in milliseconds.
     pub(super) fn gaps_ms(&self) -> Vec<i64> {
         let attempts = &self.bead.attempts;
-        attempts.windows(2).map(|pair| pair[1].sent_at.since_ms(pair[0].ended_at)).collect()
+        attempts
+            .windows(2)
+            .map(|pair| pair[1].sent_at.since_ms(pair[0].ended_at))
+            .collect()
     }
 }
