@@ -177,13 +177,18 @@ function row(key, build, seen) {
 }
 
 function renderEscalations(rigs) {
-  const all = rigs.flatMap((rig) => rig.escalations.map((bead) => ({ rig, bead })));
+  // The same things as the count: open escalations, and work that waits for a review.
+  const all = rigs.flatMap((rig) => [
+    ...rig.escalations.map((bead) => ({ rig, bead, title: bead.title, text: bead.body })),
+    ...rig.beads.filter((bead) => bead.status === "in_review").map((bead) => (
+      { rig, bead, title: `Review: ${bead.title}`, text: bead.branch && `branch ${bead.branch}` })),
+  ]);
   $("escalations").hidden = all.length === 0;
   const list = $("escalation-list");
-  arrange(list, all.map(({ rig, bead }, index) => {
+  arrange(list, all.map(({ rig, bead, title, text }, index) => {
     const item = list.children[index] ?? buildEscalation();
-    say(item.children[0], bead.title);
-    say(item.children[1], bead.body);
+    say(item.children[0], title);
+    say(item.children[1], text);
     say(item.children[2], `${rig.name} · since ${new Date(bead.created_at).toLocaleString()}`);
     return item;
   }));
@@ -278,7 +283,7 @@ function renderBead(rig, bead, seen) {
   say(ui.status, WORDS[shown] ?? shown);
   say(ui.title, bead.title);
   say(ui.facts, factsOf(rig, bead));
-  say(ui.why, bead.status === "closed" || bead.status === "failed" ? "" : `${bead.explain.cause} → ${bead.explain.next}`);
+  say(ui.why, whyOf(rig, bead));
   say(ui.trouble, troubleOf(bead));
   ui.when.dataset.at = isWaiting(bead) ? bead.next_attempt_at ?? "" : "";
   ui.when.dataset.label = "next attempt";
@@ -292,12 +297,19 @@ function factsOf(rig, bead) {
   const cost = bead.usage.cost_usd > 0 ? `$${bead.usage.cost_usd.toFixed(2)}` : "";
   const parts = [
     agent ? agent.name : "",
-    bead.attempts > 0 || bead.dispatches > 0 ? `failures ${bead.attempts} of ${bead.attempts_max}` : "",
+    bead.attempts > 0 || bead.dispatches > 0 || bead.status === "in_progress" ? `failures ${bead.attempts} of ${bead.attempts_max}` : "",
     bead.result ? `result: ${bead.result.replaceAll("_", " ")}` : "",
     bead.branch ? `branch ${bead.branch}` : "",
     cost,
   ];
   return parts.filter(Boolean).join(" · ");
+}
+
+/** Why it is as it is, and what comes next. A stopped rig says it once, at its top. */
+function whyOf(rig, bead) {
+  if (bead.status === "closed" || bead.status === "failed") return "";
+  if (isWaiting(bead) && rig.breaker.state === "open") return "waits until the rig is no longer stopped";
+  return `${bead.explain.cause} → ${bead.explain.next}`;
 }
 
 function troubleOf(bead) {

@@ -9,6 +9,7 @@ use super::time::text;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
     attempts_max: u32,
+    is_configured: bool,
     next_probe_at: Option<Timestamp>,
 }
 
@@ -20,6 +21,7 @@ impl Frame {
         };
         Self {
             attempts_max: rig.policy().attempts_max,
+            is_configured: rig.record().config.is_some(),
             next_probe_at,
         }
     }
@@ -27,6 +29,8 @@ impl Frame {
     /// When a bead without a session may be dispatched next, as far as a clock decides it.
     fn next_attempt_at(self, phase: &Phase) -> Option<Timestamp> {
         match phase {
+            // No clock decides it: the rig has to be configured first.
+            _ if !self.is_configured => None,
             Phase::Hooked { .. } => self.next_probe_at,
             Phase::Waiting { until, .. } => Some(
                 self.next_probe_at
