@@ -37,5 +37,7 @@ pub use runtime::{Runtime, StartError, processes_with};
 pub use settings::Settings;
 pub use vault::Environment;
 
+/// Why the store could not do something; handles pass it on.
+pub use durable::Error as StoreError;
 /// The words of the rules, as hosts need them with the handles.
 pub use rig;

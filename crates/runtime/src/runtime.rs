@@ -148,7 +148,8 @@ impl Runtime {
         let desk = RigDesk::new(rigs.clone());
         let desk = RigDesk::start_in_arbiter(&actors.arbiter(), move |_| desk);
         let port = rig_desk::port(&desk);
-        let kilo_install = settings.kilo_install.clone().unwrap_or_else(|| data.kilo());
+        let kilo_install = settings.kilo_install.clone().map(from_here);
+        let kilo_install = kilo_install.unwrap_or_else(|| data.kilo());
         let containers = Containers::new(Parts {
             arbiter: actors.arbiter(),
             ledgers: ledgers.clone(),
@@ -161,7 +162,7 @@ impl Runtime {
             })?,
             program: Arc::default(),
             search: kilo::Search {
-                setting: settings.kilo_program.clone(),
+                setting: settings.kilo_program.clone().map(from_here),
                 path_var: std::env::var_os("PATH"),
                 own_install: Some(kilo_install.clone()),
             },
@@ -293,6 +294,11 @@ impl Runtime {
             actors.stop().await;
         }
     }
+}
+
+/// Children run in directories of their own: a relative path means ours.
+fn from_here(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// What the outboxes deliver to, set while everything is wired.

@@ -42,7 +42,8 @@ enum Command {
 /// Parses the arguments, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log();
+    // The demo tells its own story.
+    start_log(if matches!(cli.command, Command::Demo(_)) { "error" } else { "info" });
     let threads = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -63,10 +64,10 @@ pub fn main() -> ExitCode {
 }
 
 /// Diagnostics go to stderr, as `WELLHEAD_LOG` (or `RUST_LOG`) says.
-fn start_log() {
+fn start_log(default: &str) {
     let filter = EnvFilter::try_from_env("WELLHEAD_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+        .unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

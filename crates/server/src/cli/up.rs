@@ -91,7 +91,7 @@ fn exit_of(error: &StartError) -> Exit {
             Dir::Relative { .. } | Dir::ParentMissing { .. } | Dir::NotADirectory { .. },
         ) => Exit::Usage,
         StartError::DataDir(Dir::Io { .. }) => Exit::Failure,
-        StartError::DataDir(_) | StartError::Store(durable::Error::Busy { .. }) => {
+        StartError::DataDir(_) | StartError::Store(runtime::StoreError::Busy { .. }) => {
             Exit::RefusedByState
         }
         _ => Exit::Failure,

@@ -4,6 +4,7 @@
 
 use actix_web::http::StatusCode;
 use rig::Refused;
+use runtime::StoreError;
 
 use super::failure::{Failure, Issue};
 
@@ -50,8 +51,8 @@ impl From<Refused> for Failure {
     }
 }
 
-fn of_store(error: &durable::Error) -> Failure {
-    use durable::Error;
+fn of_store(error: &StoreError) -> Failure {
+    use StoreError as Error;
     match error {
         Error::Overloaded => {
             Failure::unavailable("overloaded", error.to_string(), OVERLOADED_RETRY_S)
@@ -122,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_failing_store_says_whether_to_come_back_and_leaks_nothing() {
-        use durable::Error;
+        use StoreError as Error;
         assert_eq!(status_of(Error::Overloaded.into()), (503, "overloaded"));
         assert_eq!(status_of(Error::Stopped.into()), (503, "draining"));
         assert_eq!(
