@@ -171,7 +171,10 @@ async fn the_token_of_the_demo_is_nowhere_but_in_its_own_file() {
     let install = kilo_install().await;
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let mut running = Running::start(demo(&data, &install, &[]));
+    let mut command = demo(&data, &install, &[]);
+    // Everything that any log would ever say.
+    command.env("WELLHEAD_LOG", "trace");
+    let mut running = Running::start(command);
     running.until("all is settled");
     let token = stored_token(&data);
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
