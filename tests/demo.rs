@@ -17,8 +17,10 @@ use std::{
     time::Duration,
 };
 
+use secrecy::SecretString;
 use serde_json::Value;
 use support::{files_with, git, kilo_install};
+use wellhead::gateway::{Gateway, GatewaySettings, RequestLog, Script};
 
 fn demo(data: &Path, install: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wellhead"));
@@ -58,12 +60,13 @@ async fn the_demo_ends_as_it_should_twice_in_a_row() {
             .unwrap();
         assert!(output.status.success(), "{}", said(&output));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        check(&report, &data);
+        check(&report, &data, &[]);
         assert!(kilo::marked(&marker(&data)).is_empty(), "a process is left");
     }
 }
 
-fn check(report: &Value, data: &Path) {
+/// `elsewhere`: what a gateway of the environment was asked for.
+fn check(report: &Value, data: &Path, elsewhere: &[RequestLog]) {
     let beads = report["beads"].as_array().unwrap();
     let [worked, keyless, malformed, empty] = &beads[..] else {
         panic!("{report:#}")
@@ -103,15 +106,24 @@ fn check(report: &Value, data: &Path) {
         "only the keyless rig still waits for something"
     );
     let log = std::fs::read_to_string(data.join("gateway.jsonl")).unwrap();
+    let logged = |session: &str| {
+        log.contains(session) || elsewhere.iter().any(|asked| asked.task_id == session)
+    };
     for session in beads
         .iter()
         .flat_map(|bead| bead["session_ids"].as_array().unwrap())
     {
         assert!(
-            log.contains(session.as_str().unwrap()),
-            "{session} never asked the gateway"
+            logged(session.as_str().unwrap()),
+            "{session} never asked a gateway"
         );
     }
+    let own = worked["session_ids"][0].as_str().unwrap();
+    assert_eq!(
+        log.contains(own),
+        elsewhere.is_empty(),
+        "the first bead asked the wrong gateway"
+    );
 }
 
 /// A demo that stays up, and everything that it says.
@@ -250,4 +262,24 @@ async fn answers(data: &Path, said: &str) -> Vec<(String, String)> {
     }
     assert!(found.len() > 20);
     found
+}
+
+#[tokio::test]
+async fn with_credentials_in_the_environment_the_first_bead_goes_to_that_gateway() {
+    let install = kilo_install().await;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let own = GatewaySettings::new(SecretString::from(support::CANARY));
+    let own = Gateway::start(Script::default(), own).await.unwrap();
+    let mut command = demo(&data, &install, &["--exit", "--json"]);
+    command
+        .env("KILO_API_URL", own.url())
+        .env("KILOCODE_TOKEN", support::CANARY);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    check(&report, &data, &own.requests());
+    own.stop().await;
 }
