@@ -119,6 +119,53 @@ impl Town {
         self.rig(self.config(credentials), policy).await
     }
 
+    /// Waits until the branch of that rig's clone has a commit beyond where work began.
+    pub(crate) async fn until_commit(&self, rig: &OneRig, branch: &str) {
+        let wait = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                tick.tick().await;
+                let range = format!("refs/remotes/origin/main..{branch}");
+                let out = std::process::Command::new("git")
+                    .arg("-C")
+                    .arg(&rig.clone)
+                    .args(["rev-list", "--count", &range])
+                    .output()
+                    .unwrap();
+                if !matches!(String::from_utf8_lossy(&out.stdout).trim(), "" | "0") {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("a commit");
+    }
+
+    /// As [`Town::until_terminal`], for the rig of another runtime on the same directory.
+    pub(crate) async fn until_terminal_of(
+        &self,
+        runtime: &Runtime,
+        rig: &RigId,
+        bead: &BeadId,
+    ) -> Bead {
+        let rig = runtime.rig(rig).unwrap();
+        let mut changes = runtime.changes();
+        let wait = async {
+            loop {
+                changes.borrow_and_update();
+                let found = rig.bead(bead).await.unwrap().unwrap();
+                if found.is_terminal() {
+                    return found;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("a terminal bead")
+    }
+
     /// Waits until a look at the rig gives something; fails with what it saw last.
     pub(crate) async fn until<R: Send + 'static>(
         &self,

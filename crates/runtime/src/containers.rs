@@ -7,16 +7,17 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use actix::{Actor, Addr, ArbiterHandle};
-use durable::{Namespace, ObjectId};
+use durable::{Namespace, ObjectId, Stub};
 use rig::{DispatchId, Incarnation, RigId, TownId};
 use tokio::sync::OnceCell;
 
 use crate::{
     Error,
-    container::{Boot, ContainerActor, Crew, Kit, Ledger, Servers, StopAll},
+    container::{Boot, ContainerActor, Crew, Drain, Kit, Ledger, Servers, Untold},
     data_dir::DataDir,
     directory::Directory,
     messages::{ContainerPort, ContainerStarted, RigPort},
@@ -24,6 +25,9 @@ use crate::{
     vault::Vault,
     workspace::Repositories,
 };
+
+/// How often a drain looks whether it is over.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What containers are made of.
 pub(crate) struct Parts {
@@ -49,6 +53,7 @@ pub(crate) struct Containers {
 #[derive(Clone)]
 struct Container {
     addr: Addr<ContainerActor>,
+    ledger: Stub<Ledger>,
     kit: Arc<Kit>,
 }
 
@@ -105,13 +110,13 @@ impl Containers {
         });
         let actor = ContainerActor::new(
             Arc::clone(&kit),
-            ledger,
+            ledger.clone(),
             parts.rigs.clone(),
             incarnation.clone(),
         );
         let addr = ContainerActor::start_in_arbiter(&parts.arbiter, move |_| actor);
         tracing::info!(%town, %incarnation, "container started");
-        Ok(Container { addr, kit })
+        Ok(Container { addr, ledger, kit })
     }
 
     /// Tells every rig of the town about the new life: nothing is live yet.
@@ -147,54 +152,41 @@ impl Containers {
         Ok(())
     }
 
-    /// Orders every agent to stop and waits until none is on board; then ends all servers.
-    pub(crate) async fn stop(&self, reason: &str) {
-        let containers: Vec<Container> = {
-            let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-            started
-                .values()
-                .filter_map(|cell| cell.get().cloned())
-                .collect()
-        };
-        let stops = containers.into_iter().map(|container| async move {
-            let all = StopAll {
-                reason: reason.to_owned(),
-            };
+    /// Takes nothing more, gives agents that long to finish, ends the rest, and waits until every
+    /// report is with its rig; then ends all servers.
+    pub(crate) async fn drain(&self, grace_ms: i64) {
+        let drains = self.running().into_iter().map(|container| async move {
             // A dead actor has nobody on board.
-            let _ = container.addr.send(all).await;
+            let _ = container.addr.send(Drain { grace_ms }).await;
             while container.addr.send(Crew).await.is_ok_and(|crew| crew > 0) {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            while container
+                .ledger
+                .send(Untold)
+                .await
+                .is_ok_and(|untold| untold > 0)
+            {
+                tokio::time::sleep(LOOK_EVERY).await;
             }
             container.kit.servers.end_all().await;
         });
-        futures_util::future::join_all(stops).await;
+        futures_util::future::join_all(drains).await;
     }
 
-    /// Ends all servers without waiting for anybody.
-    pub(crate) async fn end_servers(&self) {
-        let kits: Vec<Arc<Kit>> = {
-            let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-            let running = started.values().filter_map(|cell| cell.get());
-            running
-                .map(|container| Arc::clone(&container.kit))
-                .collect()
-        };
-        let ends = kits.iter().map(|kit| kit.servers.end_all());
-        futures_util::future::join_all(ends).await;
+    fn running(&self) -> Vec<Container> {
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started
+            .values()
+            .filter_map(|cell| cell.get().cloned())
+            .collect()
     }
 
     /// Pids of all `kilo serve` children.
     pub(crate) async fn server_pids(&self) -> Vec<u32> {
-        let kits: Vec<Arc<Kit>> = {
-            let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-            let running = started.values().filter_map(|cell| cell.get());
-            running
-                .map(|container| Arc::clone(&container.kit))
-                .collect()
-        };
         let mut pids = Vec::new();
-        for kit in kits {
-            pids.extend(kit.servers.pids().await);
+        for container in self.running() {
+            pids.extend(container.kit.servers.pids().await);
         }
         pids
     }

@@ -33,6 +33,8 @@ use crate::{
 
 /// Leftovers of an earlier life get this long between TERM and KILL.
 const SWEEP_GRACE: Duration = Duration::from_secs(3);
+/// What is cut gets this long between TERM and KILL.
+const CUT_GRACE: Duration = Duration::from_millis(200);
 /// The one object that holds towns and rigs.
 const DIRECTORY_ID: &str = "directory";
 
@@ -275,14 +277,17 @@ impl Runtime {
         self.inner.data.rig(town, rig)
     }
 
-    /// Ends everything: agents are stopped and their work saved, servers ended, state flushed,
-    /// threads joined. What is not over after `deadline` is cut; nothing stored is lost by that.
+    /// Ends everything: nothing new is begun, agents get most of `deadline` to finish, the others
+    /// are stopped and their work is saved; servers are ended, state is flushed, threads are
+    /// joined. What is not over after `deadline` is cut and continued at the next start; nothing
+    /// stored is lost by that. A deadline of zero cuts at once.
     pub async fn stop(&self, deadline: Duration) {
         let inner = &self.inner;
-        let stopping = inner.containers.stop("wellhead stops");
-        if tokio::time::timeout(deadline, stopping).await.is_err() {
+        let grace_ms = i64::try_from(deadline.as_millis() * 6 / 10).unwrap_or(i64::MAX);
+        let drained = tokio::time::timeout(deadline, inner.containers.drain(grace_ms)).await;
+        if drained.is_err() {
             tracing::warn!("agents did not end in time; they will be continued at the next start");
-            inner.containers.end_servers().await;
+            kilo::end_marked(&marker(&inner.data), CUT_GRACE).await;
         }
         inner.host.stop().await;
         let actors = inner

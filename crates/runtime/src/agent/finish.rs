@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use kilo::SessionEnded;
-use rig::{Failure, Outcome, Report, Work};
+use rig::{Class, Failure, Outcome, Report, Work};
 
 use super::{Agent, Gear, How, Leave};
 use crate::workspace::{Worktree, saved_ref};
@@ -75,20 +75,22 @@ impl Agent {
         }
     }
 
-    /// A charged failure saves the tree to a ref and resets it; any other leaves it, to be gone on
-    /// with.
+    /// A charged failure saves the tree to a ref and resets it; an interrupted session's tree is
+    /// saved and left, any other is left, to be gone on with.
     async fn failed(&self, worktree: Option<&Worktree>, failure: Failure) -> Outcome {
         let Some(worktree) = worktree else {
-            return Outcome::Failed {
-                failure,
-                work: Work::None,
-            };
+            let work = Work::None;
+            return Outcome::Failed { failure, work };
         };
-        if failure.class.is_charged() {
+        let name = saved_ref(self.dispatch());
+        let saved = match failure.class {
+            class if class.is_charged() => worktree.save_and_reset(&name).await,
+            Class::Interrupted => worktree.save_aside(&name).await,
+            _ => Ok(None),
+        };
+        if let Err(error) = saved {
             let dispatch = self.dispatch();
-            if let Err(error) = worktree.save_and_reset(&saved_ref(dispatch)).await {
-                tracing::warn!(%dispatch, error = error.text, "the tree was not saved; it is left");
-            }
+            tracing::warn!(%dispatch, error = error.text, "the tree was not saved; it is left");
         }
         let work = match worktree.outcome_work(false).await {
             Ok(work) => work,

@@ -37,6 +37,8 @@ pub(crate) struct StopOrder {
     pub(crate) grace_ms: i64,
     /// Why, for the log and the report.
     pub(crate) reason: String,
+    /// Wellhead itself ends: what is not finished by work is continued at the next start.
+    pub(crate) is_drain: bool,
 }
 
 /// One dispatch under way: what stays the same from its order to its report.

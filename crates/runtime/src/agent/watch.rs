@@ -175,7 +175,8 @@ impl Agent {
     async fn judge(&self, gear: &mut Gear, watch: &mut Watch) -> Over {
         let Some(end) = &watch.ended else { return None };
         let text = end.text.clone();
-        if watch.stopping.is_some() {
+        let draining = watch.stopping.as_ref().map(|order| order.is_drain);
+        if draining == Some(false) {
             return Some(How::Completed(text));
         }
         let Some(worktree) = &gear.worktree else {
@@ -186,6 +187,14 @@ impl Agent {
             Ok(state) => state.work(),
             Err(failure) => return Some(How::Failed(failure)),
         };
+        if draining.is_some() {
+            // Nobody is left to nudge it: work counts, a text alone is gone on with later.
+            return Some(if work.is_fresh() {
+                How::Completed(text)
+            } else {
+                watch.interrupted()
+            });
+        }
         let report = TurnReport {
             turn_no: watch.turn_no,
             work,

@@ -39,6 +39,8 @@ pub(crate) struct ContainerActor {
     early_stops: BTreeSet<(RigId, DispatchId)>,
     /// Rigs whose breaker is open, with the reason.
     tripped: BTreeMap<RigId, String>,
+    /// Nothing is taken any more: the process ends.
+    draining: bool,
 }
 
 impl ContainerActor {
@@ -56,6 +58,7 @@ impl ContainerActor {
             crew: BTreeMap::new(),
             early_stops: BTreeSet::new(),
             tripped: BTreeMap::new(),
+            draining: false,
         }
     }
 
@@ -69,6 +72,7 @@ impl ContainerActor {
             let _ = stop.try_send(StopOrder {
                 grace_ms: 0,
                 reason: "stopped early".to_owned(),
+                is_drain: false,
             });
         }
         self.crew.insert(key.clone(), stop);
@@ -111,11 +115,11 @@ pub(crate) struct Stopped {
     key: (RigId, DispatchId),
 }
 
-/// Everything on board shall end.
+/// Nothing more is taken, and everything on board ends: within the grace if it can.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct StopAll {
-    pub(crate) reason: String,
+pub(crate) struct Drain {
+    pub(crate) grace_ms: i64,
 }
 
 /// How many agents are on board?
@@ -127,6 +131,11 @@ impl Handler<Dispatch> for ContainerActor {
     type Result = ResponseActFuture<Self, Result<(), NotTaken>>;
 
     fn handle(&mut self, message: Dispatch, _ctx: &mut Self::Context) -> Self::Result {
+        if self.draining {
+            // It stays in the rig's outbox, for the next life of the container.
+            let refused = Err(NotTaken("wellhead is ending".to_owned()));
+            return Box::pin(actix::fut::ready(refused));
+        }
         let take = Take {
             rig: message.rig.clone(),
             dispatch: message.order.dispatch.clone(),
@@ -170,7 +179,14 @@ impl Handler<StopAgent> for ContainerActor {
                         let key = (rig, dispatch);
                         match actor.crew.get(&key) {
                             // A full channel already holds orders to stop.
-                            Some(stop) => drop(stop.try_send(StopOrder { grace_ms, reason })),
+                            Some(stop) => {
+                                let is_drain = false;
+                                drop(stop.try_send(StopOrder {
+                                    grace_ms,
+                                    reason,
+                                    is_drain,
+                                }));
+                            }
                             None => drop(actor.early_stops.insert(key)),
                         }
                         Ok(())
@@ -232,17 +248,19 @@ impl Handler<Stopped> for ContainerActor {
     }
 }
 
-impl Handler<StopAll> for ContainerActor {
+impl Handler<Drain> for ContainerActor {
     type Result = ();
 
-    fn handle(&mut self, message: StopAll, _ctx: &mut Self::Context) {
+    fn handle(&mut self, message: Drain, _ctx: &mut Self::Context) {
+        self.draining = true;
         for stop in self.crew.values() {
-            let reason = message.reason.clone();
+            let order = StopOrder {
+                grace_ms: message.grace_ms,
+                reason: "wellhead ends".to_owned(),
+                is_drain: true,
+            };
             // A full channel already holds orders to stop.
-            let _ = stop.try_send(StopOrder {
-                grace_ms: 0,
-                reason,
-            });
+            let _ = stop.try_send(order);
         }
     }
 }

@@ -72,6 +72,9 @@ pub(crate) struct Told {
     pub(crate) dispatch: DispatchId,
 }
 
+/// How many reports has no rig taken yet?
+pub(crate) struct Untold;
+
 /// A new life begins: whatever was taken and is not over is lost.
 pub(crate) struct Boot;
 
@@ -107,6 +110,9 @@ impl Message for AskStop {
 }
 impl Message for Told {
     type Reply = ();
+}
+impl Message for Untold {
+    type Reply = usize;
 }
 impl Message for Boot {
     /// What is over and not yet taken by its rig.
@@ -296,11 +302,25 @@ impl Handle<Boot> for Ledger {
             };
             self.end(turn, rig, over(dispatch, session, outcome));
         }
-        let untold = |entry: &&Entry| matches!(entry.state, State::Over { told: false, .. });
-        let entries = self.entries.values().filter(untold);
-        entries
+        let untold = self.entries.values().filter(|entry| entry.is_untold());
+        untold
             .map(|entry| (entry.rig.clone(), entry.dispatch.clone()))
             .collect()
+    }
+}
+
+impl Handle<Untold> for Ledger {
+    fn handle(&mut self, _turn: &mut Turn<'_, LedgerEffect>, _untold: Untold) -> usize {
+        self.entries
+            .values()
+            .filter(|entry| entry.is_untold())
+            .count()
+    }
+}
+
+impl Entry {
+    fn is_untold(&self) -> bool {
+        matches!(self.state, State::Over { told: false, .. })
     }
 }
 

@@ -9,7 +9,7 @@ mod kit;
 mod ledger;
 mod servers;
 
-pub(crate) use actor::{ContainerActor, Crew, StopAll};
+pub(crate) use actor::{ContainerActor, Crew, Drain};
 pub(crate) use kit::{Kit, marker};
-pub(crate) use ledger::{Boot, Finish, Ledger, LedgerEffect, NoteSession, Told};
+pub(crate) use ledger::{Boot, Finish, Ledger, LedgerEffect, NoteSession, Told, Untold};
 pub(crate) use servers::{ServerLease, Servers};

@@ -80,6 +80,14 @@ impl Worktree {
         saved.await.map_err(|trouble: Trouble| at_end(&trouble))
     }
 
+    /// Saves what is uncommitted to a ref, if anything is, and leaves it where it is: for a session
+    /// that is gone on with later.
+    pub(crate) async fn save_aside(&self, ref_name: &str) -> Result<Option<String>, Failure> {
+        let _guard = self.repository.lock.lock().await;
+        let saved = self.save(ref_name).await;
+        saved.map_err(|trouble| at_end(&trouble))
+    }
+
     /// What the dispatch left, once its session is over. `completed`: uncommitted changes are
     /// committed where nothing else is fresh. Otherwise they are left where they are.
     pub(crate) async fn outcome_work(&self, completed: bool) -> Result<Work, Failure> {
