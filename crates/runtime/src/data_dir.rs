@@ -8,6 +8,7 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use rig::{RigId, TownId};
@@ -27,7 +28,7 @@ pub struct DataDir {
     path: PathBuf,
     instance: String,
     /// Holds the lock; closing it releases the lock, also when the process is killed.
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 /// Why a data directory can not be used. Nothing in it was changed.
@@ -129,8 +130,19 @@ impl DataDir {
         Ok(Self {
             path,
             instance,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
+    }
+
+    /// Gives the directory free although handles to it are still held: everything that wrote to it
+    /// has ended.
+    pub(crate) fn release(&self) {
+        let lock = self
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(lock);
     }
 
     /// The directory itself.

@@ -298,6 +298,7 @@ impl Runtime {
         if let Some(actors) = actors {
             actors.stop().await;
         }
+        inner.data.release();
     }
 }
 
