@@ -33,3 +33,21 @@ fn embed_serves_its_own_route_with_a_town_inside() {
         "{said}"
     );
 }
+
+#[test]
+fn counter_keeps_its_count_and_its_alarm_over_the_end_of_its_host() {
+    let said = output_of("counter");
+    let (_, second) = said.split_once("life 2 counts 4 visits").expect(&said);
+    assert!(second.contains("the alarm rings at 4 visits"), "{said}");
+}
+
+#[test]
+fn breaker_opens_checks_without_a_session_and_closes_with_new_credentials() {
+    let said = output_of("breaker");
+    let (before, after) = said.split_once("new credentials").expect(&said);
+    assert!(before.contains("breaker open; checks:"), "{said}");
+    assert!(!before.contains("dispatches: 1"), "{said}");
+    let (probing, closed) = after.split_once("breaker closed").expect(&said);
+    assert!(probing.contains("breaker half open"), "{said}");
+    assert!(closed.contains("dispatches: 1"), "{said}");
+}
