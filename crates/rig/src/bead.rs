@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AgentId, BeadId, Deadline, DispatchId, DoneReport, Failure, Incarnation, LastFailure, Outcome,
-    Timestamp, Usage,
+    ReviewId, Timestamp, Usage,
 };
 
 /// What kind of record a bead is. Only `Issue` and `MergeRequest` are ever dispatched.
@@ -170,21 +170,6 @@ pub struct Ending {
     pub grace: Deadline,
 }
 
-/// A review that a bead waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Review {
-    /// Who submitted it.
-    pub agent: Option<AgentId>,
-    /// The branch under review.
-    pub branch: String,
-    /// A pull request, if there is one.
-    pub pr_url: Option<String>,
-    /// The agent's summary.
-    pub summary: Option<String>,
-    /// When it was submitted.
-    pub submitted_at: Timestamp,
-}
-
 /// The one state of a bead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
@@ -228,8 +213,8 @@ pub enum Phase {
     },
     /// Its work waits for a review.
     InReview {
-        /// The review.
-        review: Review,
+        /// Its entry in the review queue, which holds everything else about it.
+        review: ReviewId,
     },
     /// Completed. Terminal.
     Closed {

@@ -33,6 +33,9 @@ impl Explanation {
 impl Rig {
     /// Why this bead does not run, or what it does, and what comes next.
     pub fn explain(&self, bead: &Bead, now: Timestamp) -> Explanation {
+        if self.is_deleted() && bead.run().is_none() {
+            return Explanation::new("its rig was deleted", "nothing", None);
+        }
         match &bead.phase {
             Phase::Open => Explanation::new("not hooked", "hook it or sling it", None),
             Phase::Held => Explanation::new(
@@ -63,7 +66,8 @@ impl Rig {
             }
             Phase::Waiting { .. } => self.explain_ready(now, "ready for its next attempt"),
             Phase::InReview { review } => {
-                let cause = format!("its work on {} waits for a review", review.branch);
+                let branch = self.review(review).map_or("", |entry| &entry.branch);
+                let cause = format!("its work on {branch} waits for a review");
                 Explanation::new(cause, "a person reviews it", None)
             }
             Phase::Closed { .. } => Explanation::new("closed", "nothing", None),

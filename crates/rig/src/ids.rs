@@ -91,6 +91,14 @@ id!(
     AgentId, "an agent id"
 );
 id!(
+    /// A mail.
+    MailId, "a mail id"
+);
+id!(
+    /// An entry of a rig's review queue.
+    ReviewId, "a review id"
+);
+id!(
     /// One life of a container; a new one for each start of the process.
     Incarnation, "an incarnation"
 );
@@ -103,12 +111,18 @@ impl BeadId {
     }
 }
 
-impl AgentId {
-    /// See [`BeadId::generate`].
-    pub(crate) fn generate(now: crate::Timestamp, count: u64, nonce: u128) -> Self {
-        Self(generated(now, count, nonce))
-    }
+macro_rules! generates {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// See [`BeadId::generate`].
+            pub(crate) fn generate(now: crate::Timestamp, count: u64, nonce: u128) -> Self {
+                Self(generated(now, count, nonce))
+            }
+        }
+    )*};
 }
+
+generates!(AgentId, MailId, ReviewId);
 
 fn generated(now: crate::Timestamp, count: u64, nonce: u128) -> String {
     // The first twelve random bits of a v7 id may be a counter (RFC 9562, 6.2, method 1).

@@ -2,12 +2,10 @@
 //!
 //! Owns the vocabulary of `Rig::step`. Knows no transport: the runtime maps its messages to it.
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
-    Agent, AgentId, Bead, BeadEvent, BeadId, BeadType, DispatchId, DoneReport, Failure,
-    Incarnation, Outcome, Policy, Priority, RigConfig, Role, Status, Timestamp, TurnReport,
-    TurnVerdict, Usage,
+    Agent, AgentEvent, AgentId, Bead, BeadEvent, BeadId, BeadType, DispatchId, DoneReport, Effect,
+    Failure, Incarnation, Mail, MailId, NewMail, Policy, Priority, Report, ReviewEntry, ReviewId,
+    ReviewVerdict, RigConfig, Role, Status, Timestamp, TurnReport, TurnVerdict, Usage,
 };
 
 /// What a step needs from outside: the time, and randomness for ids and jitter.
@@ -85,21 +83,6 @@ pub struct Beat {
     pub usage: Usage,
 }
 
-/// How a dispatch ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Which dispatch.
-    pub dispatch: DispatchId,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The session, where one began.
-    pub session: Option<String>,
-    /// Whether the model has written anything.
-    pub output: bool,
-    /// Usage of the dispatch.
-    pub usage: Usage,
-}
-
 /// The result of checks that need no session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Preflight {
@@ -128,6 +111,60 @@ pub enum Input {
         name: String,
         /// Unique in the rig.
         identity: String,
+    },
+    /// Find the agent for a role, or make one: witness and refinery are singletons, of the others
+    /// it is one without a bead on its hook.
+    GetOrCreateAgent {
+        /// What it is for.
+        role: Role,
+    },
+    /// Remove an agent; its bead is unhooked, a terminal one stays as it is.
+    DeleteAgent {
+        /// Which agent.
+        agent: AgentId,
+    },
+    /// What an agent saves for itself; it replaces what was saved before.
+    Checkpoint {
+        /// Whose.
+        agent: AgentId,
+        /// Any data; `None` forgets it.
+        data: Option<serde_json::Value>,
+    },
+    /// A mail to an agent of this rig.
+    SendMail(NewMail),
+    /// The agent reads its undelivered mail, which is delivered by that.
+    ReadMail {
+        /// Whose mail.
+        agent: AgentId,
+    },
+    /// A line for an agent's own event log.
+    AppendAgentEvent {
+        /// Whose log.
+        agent: AgentId,
+        /// What happened, in the agent's word.
+        event_type: String,
+        /// Details.
+        data: serde_json::Map<String, serde_json::Value>,
+    },
+    /// Submit a branch to review; the bead stays where it is.
+    SubmitReview {
+        /// Who submits.
+        agent: AgentId,
+        /// The bead that the branch belongs to.
+        bead: BeadId,
+        /// What is submitted.
+        report: DoneReport,
+    },
+    /// A review came to its end.
+    CompleteReview {
+        /// Which one.
+        review: ReviewId,
+        /// How.
+        verdict: ReviewVerdict,
+        /// A word on it.
+        message: String,
+        /// The commit that it was merged as.
+        commit: Option<String>,
     },
     /// Put a bead onto an agent's hook.
     Hook {
@@ -161,6 +198,17 @@ pub enum Input {
     DeleteBead {
         /// Which bead.
         bead: BeadId,
+    },
+    /// The rig itself is deleted: what runs is stopped, and nothing is begun any more. Its records
+    /// stay, and so does its clone: work is never thrown away.
+    DeleteRig,
+    /// Start an agent: what is on its hook, or else a new bead that is hooked to it. Whether it is
+    /// dispatched is the gate's business, as always.
+    StartAgent {
+        /// Which agent.
+        agent: AgentId,
+        /// What to do where nothing is on its hook.
+        new: Box<NewBead>,
     },
     /// Give up a bead on a person's word.
     Cancel {
@@ -243,82 +291,6 @@ pub enum Input {
     ClockJumped,
 }
 
-/// What a container needs to run one dispatch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DispatchOrder {
-    /// The fence.
-    pub dispatch: DispatchId,
-    /// Who works.
-    pub agent: AgentId,
-    /// Its name.
-    pub agent_name: String,
-    /// Its identity.
-    pub identity: String,
-    /// Its role.
-    pub role: Role,
-    /// The bead's title.
-    pub title: String,
-    /// The bead's text.
-    pub body: Option<String>,
-    /// The branch to work on.
-    pub branch: String,
-    /// The branch that it starts from when it does not exist yet, if not the default one.
-    pub base_branch: Option<String>,
-    /// The session to continue, where the last dispatch was lost.
-    pub resume: Option<String>,
-    /// Which try this is, for the prompt: charged failures so far.
-    pub failures: u32,
-    /// The rig's configuration.
-    pub config: RigConfig,
-    /// How long a turn has to be quiet before it is judged, in milliseconds.
-    pub idle_grace_ms: i64,
-    /// How long the start may take, in milliseconds.
-    pub start_deadline_ms: i64,
-    /// How far heartbeats may be apart, in milliseconds.
-    pub heartbeat_ms: i64,
-}
-
-/// Everything that a rig can ask for. Each is kept until its receiver has taken it durably.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// Run an agent.
-    Dispatch(Box<DispatchOrder>),
-    /// Make this dispatch be over, prove it, and report it; a dispatch never seen is refused for
-    /// good. Also the way to ask what became of one.
-    StopAgent {
-        /// The fence.
-        dispatch: DispatchId,
-        /// Whose container.
-        town: crate::TownId,
-        /// How long a running turn may go on, in milliseconds.
-        grace_ms: i64,
-        /// Why, for the log.
-        reason: String,
-    },
-    /// Check credentials, program, model and git without a session.
-    Preflight {
-        /// The check's number, to be repeated in the answer.
-        no: u64,
-        /// What to check.
-        config: RigConfig,
-    },
-    /// The breaker opened: tell the container and subscribers.
-    BreakerTripped {
-        /// Whose container.
-        town: crate::TownId,
-        /// Why.
-        failure: Failure,
-        /// When the next probe may be made.
-        next_probe_at: Timestamp,
-    },
-    /// The breaker closed.
-    BreakerClosed {
-        /// Whose container.
-        town: crate::TownId,
-    },
-}
-
 /// How a rig answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
@@ -339,6 +311,8 @@ pub enum Reply {
     Repeated,
     /// What to do after the turn.
     Turn(TurnVerdict),
+    /// Mail as it was before its delivery, oldest first.
+    Mail(Vec<Mail>),
 }
 
 /// Why a rig refused an input. Nothing has changed.
@@ -350,6 +324,9 @@ pub enum Refused {
     /// No such agent.
     #[error("no agent {0}")]
     NoAgent(AgentId),
+    /// No such review entry.
+    #[error("no review {0}")]
+    NoReview(ReviewId),
     /// The report is of a dispatch that is not current.
     #[error("dispatch {0} is not current")]
     Stale(DispatchId),
@@ -359,6 +336,9 @@ pub enum Refused {
     /// The state does not allow it.
     #[error("{0}")]
     Conflict(String),
+    /// The rig was deleted; only its tombstone is left.
+    #[error("Rig not found")]
+    Deleted,
     /// An identity that another agent has.
     #[error("identity {0} is taken in this rig")]
     IdentityTaken(String),
@@ -375,8 +355,23 @@ pub enum Change {
     BeadDeleted(BeadId),
     /// An agent, new or changed.
     Agent(Box<Agent>),
+    /// An agent is gone.
+    AgentDeleted(AgentId),
+    /// A review entry, new or changed.
+    Review(Box<ReviewEntry>),
+    /// A mail, new or delivered.
+    Mail(Box<Mail>),
+    /// A mail that nobody is there to read is gone.
+    MailDeleted {
+        /// Whose mail.
+        to: AgentId,
+        /// Which one.
+        id: MailId,
+    },
     /// An event to append.
     Event(Box<BeadEvent>),
+    /// A line to append to an agent's own log.
+    AgentEvent(Box<AgentEvent>),
 }
 
 /// What a step wants: one atomic batch, and the answer that may leave after it is durable.

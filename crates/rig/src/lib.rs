@@ -25,34 +25,37 @@ mod bead;
 mod breaker;
 mod class;
 mod config;
+mod effect;
 mod event;
 mod explain;
 mod ids;
 mod input;
+mod mail;
 mod outcome;
 mod policy;
+mod review;
 mod state;
 mod step;
 mod time;
 
 pub use agent::{Agent, AgentStatus, Role};
 pub use bead::{
-    Attempt, Bead, BeadType, Cause, Ending, Live, Numbers, Order, Phase, Priority, Resolution,
-    Review, Run, Status,
+    Attempt, Bead, BeadType, Cause, Ending, Live, Numbers, Order, Phase, Priority, Resolution, Run,
+    Status,
 };
 pub use breaker::{Breaker, BreakerState, Moved};
 pub use class::{Class, Trip};
 pub use config::{CredentialSource, ReviewMode, RigConfig};
+pub use effect::{DispatchOrder, Effect};
 pub use event::{BeadEvent, EventType};
 pub use explain::Explanation;
-pub use ids::{AgentId, BeadId, DispatchId, IdError, Incarnation, RigId, TownId};
-pub use input::{
-    Beat, Change, Completion, DispatchOrder, Effect, Env, Input, NewBead, Preflight, Refused,
-    Reply, Report, Step,
-};
+pub use ids::{AgentId, BeadId, DispatchId, IdError, Incarnation, MailId, ReviewId, RigId, TownId};
+pub use input::{Beat, Change, Completion, Env, Input, NewBead, Preflight, Refused, Reply, Step};
+pub use mail::{AgentEvent, MAIL_UNDELIVERED_MAX, Mail, NewMail};
 pub use outcome::{
-    DoneReport, Failure, LastFailure, Outcome, Stage, TurnReport, TurnVerdict, Usage, Work,
+    DoneReport, Failure, LastFailure, Outcome, Report, Stage, TurnReport, TurnVerdict, Usage, Work,
 };
 pub use policy::{Policy, PolicyError, TextOnly};
-pub use state::{Readiness, Rig, RigRecord};
+pub use review::{REVIEWS_OPEN_MAX, ReviewEntry, ReviewStatus, ReviewVerdict};
+pub use state::{Readiness, Records, Rig, RigRecord};
 pub use time::{Deadline, Timestamp};

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Class, Timestamp};
+use crate::{Class, DispatchId, Timestamp};
 
 /// Tokens and cost as the gateway reported them. Sums never wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -189,4 +189,19 @@ pub struct DoneReport {
     /// Its summary.
     #[serde(default)]
     pub summary: Option<String>,
+}
+
+/// How a dispatch ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which dispatch.
+    pub dispatch: DispatchId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The session, where one began.
+    pub session: Option<String>,
+    /// Whether the model has written anything.
+    pub output: bool,
+    /// Usage of the dispatch.
+    pub usage: Usage,
 }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Agent, AgentId, Bead, BeadId, BeadType, Breaker, BreakerState, Change, Deadline, Phase, Policy,
-    RigConfig, Timestamp,
+    Agent, AgentId, Bead, BeadId, BeadType, Breaker, BreakerState, Change, Deadline, Mail, MailId,
+    Phase, Policy, ReviewEntry, ReviewId, RigConfig, Timestamp,
     step::{Outlook, outlook_of},
 };
 
@@ -58,12 +58,18 @@ pub struct RigRecord {
     pub preflight_no: u64,
     /// The number of the newest event.
     pub event_no: u64,
+    /// The number of the newest line of any agent's own log.
+    #[serde(default)]
+    pub agent_event_no: u64,
     /// The newest time that any step saw; event times never go back.
     pub latest_at: Timestamp,
     /// When the last patrol was.
     pub patrolled_at: Timestamp,
     /// When the last alarm was.
     pub alarmed_at: Option<Timestamp>,
+    /// The tombstone: when the rig was deleted. Checked before anything else.
+    #[serde(default)]
+    pub deleted_at: Option<Timestamp>,
 }
 
 /// One rig.
@@ -72,10 +78,29 @@ pub struct Rig {
     record: RigRecord,
     beads: BTreeMap<BeadId, Bead>,
     agents: BTreeMap<AgentId, Agent>,
-    // Views, derived from the beads in `apply` and nowhere else.
+    reviews: BTreeMap<ReviewId, ReviewEntry>,
+    // Undelivered, by reader; delivered mail is history.
+    mail: BTreeMap<AgentId, BTreeMap<MailId, Mail>>,
+    // Views, derived from the records in `apply` and nowhere else.
     hooks: BTreeMap<AgentId, BeadId>,
     unfinished: BTreeSet<BeadId>,
     escalations: BTreeSet<BeadId>,
+    open_reviews: BTreeSet<ReviewId>,
+}
+
+/// Everything that a rig keeps in memory, as it is stored.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    /// The rig's own record.
+    pub record: RigRecord,
+    /// All beads.
+    pub beads: Vec<Bead>,
+    /// All agents.
+    pub agents: Vec<Agent>,
+    /// All review entries.
+    pub reviews: Vec<ReviewEntry>,
+    /// Undelivered mail.
+    pub mail: Vec<Mail>,
 }
 
 impl Rig {
@@ -85,20 +110,22 @@ impl Rig {
     }
 
     /// The rig that these records describe.
-    pub fn from_records(
-        record: RigRecord,
-        beads: impl IntoIterator<Item = Bead>,
-        agents: impl IntoIterator<Item = Agent>,
-    ) -> Self {
+    pub fn from_records(records: Records) -> Self {
         let mut rig = Self {
-            record,
+            record: records.record,
             ..Self::default()
         };
-        for agent in agents {
+        for agent in records.agents {
             rig.agents.insert(agent.id.clone(), agent);
         }
-        for bead in beads {
+        for bead in records.beads {
             rig.put_bead(bead);
+        }
+        for entry in records.reviews {
+            rig.put_review(entry);
+        }
+        for mail in records.mail {
+            rig.put_mail(mail);
         }
         rig
     }
@@ -113,8 +140,17 @@ impl Rig {
                 Change::Agent(agent) => {
                     self.agents.insert(agent.id.clone(), (**agent).clone());
                 }
+                Change::AgentDeleted(id) => {
+                    self.agents.remove(id);
+                }
+                Change::Review(entry) => self.put_review((**entry).clone()),
+                Change::Mail(mail) if mail.delivered_at.is_none() => {
+                    self.put_mail((**mail).clone());
+                }
+                Change::Mail(mail) => self.drop_mail(&mail.to, &mail.id),
+                Change::MailDeleted { to, id } => self.drop_mail(to, id),
                 // Events are history: on disk only, never in memory.
-                Change::Event(_) => {}
+                Change::Event(_) | Change::AgentEvent(_) => {}
             }
         }
     }
@@ -146,6 +182,29 @@ impl Rig {
         }
     }
 
+    fn put_review(&mut self, entry: ReviewEntry) {
+        if entry.is_open() {
+            self.open_reviews.insert(entry.id.clone());
+        } else {
+            self.open_reviews.remove(&entry.id);
+        }
+        self.reviews.insert(entry.id.clone(), entry);
+    }
+
+    fn put_mail(&mut self, mail: Mail) {
+        let box_of = self.mail.entry(mail.to.clone()).or_default();
+        box_of.insert(mail.id.clone(), mail);
+    }
+
+    fn drop_mail(&mut self, to: &AgentId, id: &MailId) {
+        if let Some(box_of) = self.mail.get_mut(to) {
+            box_of.remove(id);
+            if box_of.is_empty() {
+                self.mail.remove(to);
+            }
+        }
+    }
+
     /// The rig's own record.
     pub fn record(&self) -> &RigRecord {
         &self.record
@@ -154,6 +213,11 @@ impl Rig {
     /// The rig's policy.
     pub fn policy(&self) -> &Policy {
         &self.record.policy
+    }
+
+    /// Whether only the tombstone is left, and what is still being stopped.
+    pub fn is_deleted(&self) -> bool {
+        self.record.deleted_at.is_some()
     }
 
     /// A bead.
@@ -191,12 +255,40 @@ impl Rig {
         self.escalations.iter().filter_map(|id| self.beads.get(id))
     }
 
+    /// A review entry.
+    pub fn review(&self, id: &ReviewId) -> Option<&ReviewEntry> {
+        self.reviews.get(id)
+    }
+
+    /// All review entries, oldest first.
+    pub fn reviews(&self) -> impl Iterator<Item = &ReviewEntry> {
+        self.reviews.values()
+    }
+
+    /// Review entries that wait for their end, oldest first.
+    pub fn open_reviews(&self) -> impl Iterator<Item = &ReviewEntry> {
+        let entry = |id| self.reviews.get(id);
+        self.open_reviews.iter().filter_map(entry)
+    }
+
+    /// Undelivered mail of an agent, oldest first.
+    pub fn mail_of<'s>(
+        &'s self,
+        agent: &AgentId,
+    ) -> impl ExactSizeIterator<Item = &'s Mail> + use<'s> {
+        static NONE: BTreeMap<MailId, Mail> = BTreeMap::new();
+        self.mail.get(agent).unwrap_or(&NONE).values()
+    }
+
     /// When the rig has to be woken: the least of everything that it waits for, as a function of
-    /// the state alone. `None` when all work is terminal.
+    /// the state alone. `None` when all work is terminal, and when a deleted rig has no session.
     pub fn next_alarm(&self, now: Timestamp) -> Option<Timestamp> {
         let mut next: Option<Timestamp> = None;
         let (mut ready, mut running) = (false, 0);
-        for bead in self.unfinished() {
+        let is_deleted = self.is_deleted();
+        // A deleted rig waits for the end of its sessions, and for nothing else.
+        let awaited = |bead: &&Bead| !is_deleted || bead.run().is_some();
+        for bead in self.unfinished().filter(awaited) {
             next = earliest(next, Some(self.patrol_at(now)));
             running += u32::from(bead.run().is_some());
             // What is ready waits for the gate, not for its own deadline, which is past.
@@ -210,7 +302,7 @@ impl Rig {
             // One step dispatches no more than so many; the rest has its turn in a second.
             next = earliest(next, Some(now.plus_ms(ALARM_GAP_MS)));
         }
-        if ready || self.has_probe() {
+        if ready || (self.has_probe() && !is_deleted) {
             next = earliest(next, self.gate_deadline().map(|d| d.rebased(now).at));
         }
         let floor = self.record.alarmed_at.map(|at| at.plus_ms(ALARM_GAP_MS));

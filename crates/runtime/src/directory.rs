@@ -7,12 +7,20 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Stub, Turn};
 use rig::{CredentialSource, Input, ReviewMode, RigConfig, RigId, Timestamp, TownId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
-use crate::{Error, rig_stub::RigStub, vault::Vault};
+use crate::{
+    Error,
+    once::{self, Memory, Once, Said},
+    rig_stub::RigStub,
+    vault::Vault,
+};
 
 const TOWN_PREFIX: &str = "town/";
 const RIG_PREFIX: &str = "rig/";
+/// A refusal names no more rigs than this.
+const NAMED_MAX: usize = 10;
 
 /// A town: rigs that share a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +67,8 @@ pub struct RigPatch {
     pub credentials: Option<CredentialSource>,
 }
 
-/// A rig's row has changed: its newest configuration has to reach the rig. Names the rig alone, so
-/// that a repetition can never bring back an older configuration.
+/// A rig's row has changed or is gone: the newest configuration, or the end, has to reach the rig.
+/// Names the rig alone, so that a repetition can never bring back an older configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Configured {
     pub(crate) rig: RigId,
@@ -70,17 +78,33 @@ pub(crate) struct Configured {
 pub(crate) struct DirectoryActor {
     towns: BTreeMap<TownId, Town>,
     rigs: BTreeMap<RigId, RigRow>,
+    memory: Memory,
 }
 
 struct AddTown {
     owner: String,
     name: String,
+    once: Option<Once>,
 }
 
 struct AddRig {
     owner: String,
     config: RigConfig,
+    once: Option<Once>,
 }
+
+struct RemoveTown {
+    owner: String,
+    town: TownId,
+}
+
+struct RemoveRig {
+    owner: String,
+    rig: RigId,
+}
+
+/// Whether a request came before.
+struct Ask(Once);
 
 struct ChangeRig {
     owner: String,
@@ -92,10 +116,19 @@ type Read<R> = Box<dyn FnOnce(&DirectoryActor) -> R + Send>;
 struct Look<R>(Read<R>);
 
 impl Message for AddTown {
-    type Reply = Result<Town, Error>;
+    type Reply = Result<Said, Error>;
 }
 impl Message for AddRig {
+    type Reply = Result<Said, Error>;
+}
+impl Message for RemoveTown {
+    type Reply = Result<(), Error>;
+}
+impl Message for RemoveRig {
     type Reply = Result<RigRow, Error>;
+}
+impl Message for Ask {
+    type Reply = Result<bool, Error>;
 }
 impl Message for ChangeRig {
     type Reply = Result<RigRow, Error>;
@@ -115,6 +148,7 @@ impl Object for DirectoryActor {
         Ok(Self {
             towns: towns.map(|(_, town)| (town.id.clone(), town)).collect(),
             rigs: rigs.map(|(_, row)| (row.id.clone(), row)).collect(),
+            memory: Memory::load(records)?,
         })
     }
 
@@ -135,10 +169,13 @@ fn fresh_id(turn: &Turn<'_, Configured>) -> String {
 }
 
 impl Handle<AddTown> for DirectoryActor {
-    fn handle(&mut self, turn: &mut Turn<'_, Configured>, add: AddTown) -> Result<Town, Error> {
+    fn handle(&mut self, turn: &mut Turn<'_, Configured>, add: AddTown) -> Result<Said, Error> {
+        let AddTown { owner, name, once } = add;
+        if self.is_repeated(turn, once.as_ref())? {
+            return Ok(Said::Before);
+        }
         let now = Timestamp(turn.now());
         let id = TownId::new(fresh_id(turn)).map_err(|error| invalid("town_id", &error))?;
-        let AddTown { owner, name } = add;
         let town = Town {
             id: id.clone(),
             name,
@@ -147,12 +184,77 @@ impl Handle<AddTown> for DirectoryActor {
             updated_at: now,
         };
         turn.put(&format!("{TOWN_PREFIX}{id}"), &town);
-        self.towns.insert(id, town.clone());
-        Ok(town)
+        let answer = json!(town);
+        self.towns.insert(id, town);
+        self.note(turn, once, &answer);
+        Ok(Said::Now(answer))
+    }
+}
+
+impl Handle<Ask> for DirectoryActor {
+    fn handle(&mut self, turn: &mut Turn<'_, Configured>, Ask(once): Ask) -> Result<bool, Error> {
+        self.is_repeated(turn, Some(&once))
+    }
+}
+
+impl Handle<RemoveTown> for DirectoryActor {
+    fn handle(
+        &mut self,
+        turn: &mut Turn<'_, Configured>,
+        RemoveTown { owner, town }: RemoveTown,
+    ) -> Result<(), Error> {
+        let own = self.towns.get(&town).filter(|t| t.owner_user_id == owner);
+        if own.is_none() {
+            return Err(Error::NotFound("Town not found".to_owned()));
+        }
+        let rigs = self.rigs.values().filter(|row| row.config.town_id == town);
+        let ids: Vec<&str> = rigs.map(|row| row.id.as_str()).collect();
+        if !ids.is_empty() {
+            let named: Vec<&str> = ids.iter().take(NAMED_MAX).copied().collect();
+            return Err(Error::Conflict(format!(
+                "the town still has {} rigs; delete them first: {}",
+                ids.len(),
+                named.join(", ")
+            )));
+        }
+        turn.delete(&format!("{TOWN_PREFIX}{town}"));
+        self.towns.remove(&town);
+        Ok(())
+    }
+}
+
+impl Handle<RemoveRig> for DirectoryActor {
+    fn handle(
+        &mut self,
+        turn: &mut Turn<'_, Configured>,
+        RemoveRig { owner, rig }: RemoveRig,
+    ) -> Result<RigRow, Error> {
+        let own = self.rigs.get(&rig).filter(|row| row.owner_user_id == owner);
+        let row = own
+            .cloned()
+            .ok_or_else(|| Error::NotFound("Rig not found".to_owned()))?;
+        turn.delete(&format!("{RIG_PREFIX}{rig}"));
+        turn.send(Configured { rig: rig.clone() });
+        self.rigs.remove(&rig);
+        Ok(row)
     }
 }
 
 impl DirectoryActor {
+    fn is_repeated(
+        &self,
+        turn: &Turn<'_, Configured>,
+        once: Option<&Once>,
+    ) -> Result<bool, Error> {
+        once.map_or(Ok(false), |once| self.memory.is_repeated(once, turn.now()))
+    }
+
+    fn note(&mut self, turn: &mut Turn<'_, Configured>, once: Option<Once>, answer: &Value) {
+        if let Some(once) = once {
+            self.memory.note(turn, once, answer);
+        }
+    }
+
     fn put_rig(&mut self, turn: &mut Turn<'_, Configured>, row: &RigRow) {
         turn.put(&format!("{RIG_PREFIX}{}", row.id), row);
         turn.send(Configured {
@@ -163,9 +265,16 @@ impl DirectoryActor {
 }
 
 impl Handle<AddRig> for DirectoryActor {
-    fn handle(&mut self, turn: &mut Turn<'_, Configured>, add: AddRig) -> Result<RigRow, Error> {
+    fn handle(&mut self, turn: &mut Turn<'_, Configured>, add: AddRig) -> Result<Said, Error> {
         let now = Timestamp(turn.now());
-        let AddRig { owner, config } = add;
+        let AddRig {
+            owner,
+            config,
+            once,
+        } = add;
+        if self.is_repeated(turn, once.as_ref())? {
+            return Ok(Said::Before);
+        }
         let town = self
             .towns
             .get(&config.town_id)
@@ -182,7 +291,9 @@ impl Handle<AddRig> for DirectoryActor {
             updated_at: now,
         };
         self.put_rig(turn, &row);
-        Ok(row)
+        let answer = json!(row);
+        self.note(turn, once, &answer);
+        Ok(Said::Now(answer))
     }
 }
 
@@ -245,8 +356,59 @@ impl Directory {
 
     /// Makes a town.
     pub async fn create_town(&self, owner: &str, name: &str) -> Result<Town, Error> {
+        self.create_town_once(owner, name, None).await
+    }
+
+    /// Makes a town; with a key once, however often it is asked for.
+    pub async fn create_town_once(
+        &self,
+        owner: &str,
+        name: &str,
+        once: Option<Once>,
+    ) -> Result<Town, Error> {
+        let key = once.as_ref().map(|once| once.key.clone());
         let (owner, name) = (owner.to_owned(), name.to_owned());
-        self.stub.send(AddTown { owner, name }).await?
+        let said = self.stub.send(AddTown { owner, name, once }).await??;
+        self.answer(said, key).await
+    }
+
+    /// Removes a town without rigs.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] names the rigs that it still has.
+    pub async fn delete_town(&self, owner: &str, town: &TownId) -> Result<(), Error> {
+        let (owner, town) = (owner.to_owned(), town.clone());
+        self.stub.send(RemoveTown { owner, town }).await?
+    }
+
+    /// The answer to that request, if it was carried out before.
+    pub async fn rig_made_before(&self, once: &Once) -> Result<Option<RigRow>, Error> {
+        if !self.stub.send(Ask(once.clone())).await?? {
+            return Ok(None);
+        }
+        let key = Some(once.key.clone());
+        self.answer(Said::Before, key).await.map(Some)
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        said: Said,
+        key: Option<String>,
+    ) -> Result<T, Error> {
+        let value = match (said, key) {
+            (Said::Now(value), _) => value,
+            (Said::Before, Some(key)) => once::answer(&self.stub, &key).await?,
+            (Said::Before, None) => Value::Null,
+        };
+        serde_json::from_value(value).map_err(|error| {
+            let (object, key) = (self.stub.id().as_str().to_owned(), "answer".to_owned());
+            let reason = error.to_string();
+            Error::Store(durable::Error::Corrupt {
+                object,
+                key,
+                reason,
+            })
+        })
     }
 
     /// The towns of a user, oldest first.
@@ -279,13 +441,67 @@ impl Directory {
 
     /// Makes a rig and configures it; its work is dispatched from then on.
     pub async fn create_rig(&self, owner: &str, config: RigConfig) -> Result<RigRow, Error> {
+        self.create_rig_once(owner, config, None).await
+    }
+
+    /// The same; with a key once, however often it is asked for.
+    pub async fn create_rig_once(
+        &self,
+        owner: &str,
+        config: RigConfig,
+        once: Option<Once>,
+    ) -> Result<RigRow, Error> {
+        let key = once.as_ref().map(|once| once.key.clone());
+        let owner = owner.to_owned();
         let add = AddRig {
-            owner: owner.to_owned(),
+            owner,
             config,
+            once,
         };
-        let row = self.stub.send(add).await??;
-        self.configure(&row).await?;
+        let said = self.stub.send(add).await??;
+        let is_new = matches!(said, Said::Now(_));
+        let row: RigRow = self.answer(said, key).await?;
+        if is_new {
+            // A repetition must not bring back what was changed since.
+            self.configure(&row).await?;
+        }
         Ok(row)
+    }
+
+    /// Deletes a rig: its row goes, its sessions are stopped, a tombstone stays. Its clone with all
+    /// work stays on disk.
+    pub async fn delete_rig(&self, owner: &str, rig: &RigId) -> Result<(), Error> {
+        let remove = RemoveRig {
+            owner: owner.to_owned(),
+            rig: rig.clone(),
+        };
+        let row = self.stub.send(remove).await??;
+        self.end(rig).await?;
+        self.forget_token(&row.config.credentials).await;
+        Ok(())
+    }
+
+    /// Puts the tombstone up before the answer; the outbox does the same if this is cut short.
+    async fn end(&self, rig: &RigId) -> Result<(), Error> {
+        let id = ObjectId::from_name(rig.as_str())?;
+        let rig = RigStub::new(self.rigs.stub(&id));
+        rig.tell(Input::DeleteRig).await.map(drop)
+    }
+
+    /// Removes a stored token that no row refers to any more.
+    async fn forget_token(&self, source: &CredentialSource) {
+        let CredentialSource::Stored { id } = source else {
+            return;
+        };
+        let used = source.clone();
+        let is_used = self
+            .look(move |all| all.rigs.values().any(|row| row.config.credentials == used))
+            .await;
+        if is_used.is_ok_and(|is_used| !is_used)
+            && let Err(error) = self.vault.remove(id).await
+        {
+            tracing::warn!(%error, "a token that nobody uses was not removed");
+        }
     }
 
     /// Changes a rig and configures it anew.
@@ -359,7 +575,8 @@ impl Directory {
         let id = rig.clone();
         match self.look(move |all| all.rigs.get(&id).cloned()).await? {
             Some(row) => self.configure(&row).await,
-            None => Ok(()),
+            // Only rigs with a row are ever named: this one was deleted.
+            None => self.end(rig).await,
         }
     }
 

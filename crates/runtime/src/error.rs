@@ -27,6 +27,18 @@ pub enum Error {
         /// What is wrong with it, and what would be right.
         reason: String,
     },
+    /// The state does not allow it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The caller's key stands for another request.
+    #[error("this Idempotency-Key was used for another request; use a new key")]
+    KeyReused,
+    /// Too many keys are remembered; none of them is forgotten before its day is over.
+    #[error("{max} keys are remembered here already; ask without one, or when a day has passed")]
+    KeysFull {
+        /// How many fit.
+        max: usize,
+    },
     /// A file of the data directory could not be written.
     #[error("{0}")]
     Io(String),

@@ -10,7 +10,8 @@ use rig::{
 
 use crate::{
     Error,
-    rig_actor::{EVENT_PREFIX, Look, RigActor, Tell},
+    once::{self, Once, Said},
+    rig_actor::{EVENT_PREFIX, Look, RigActor, Tell, TellOnce},
 };
 
 /// The handle of one rig. It need not exist: the first write makes it.
@@ -32,12 +33,39 @@ impl RigStub {
         Ok(self.stub.send(Tell(input)).await??)
     }
 
+    /// Tells the rig something and shows the answer as of that very step. With a key it is carried
+    /// out once: the same request again gets the same answer, also after a restart, for a day.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], which no key remembers; [`Error::KeyReused`] for another request under
+    /// the same key; [`Error::KeysFull`]; [`Error::Store`].
+    pub async fn tell_once(
+        &self,
+        input: Input,
+        once: Option<Once>,
+        show: impl FnOnce(&Rig, &Reply, Timestamp) -> serde_json::Value + Send + 'static,
+    ) -> Result<serde_json::Value, Error> {
+        let key = once.as_ref().map(|once| once.key.clone());
+        let show = Box::new(show);
+        let told = TellOnce { input, once, show };
+        match (self.stub.send(told).await??, key) {
+            (Said::Now(answer), _) => Ok(answer),
+            (Said::Before, Some(key)) => once::answer(&self.stub, &key).await,
+            (Said::Before, None) => Err(Error::NotFound("no key was given".to_owned())),
+        }
+    }
+
     /// Looks at the state in memory, as of everything that was told before.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the rig was deleted, [`Error::Store`] as its text says.
     pub async fn look<R: Send + 'static>(
         &self,
         look: impl FnOnce(&Rig, Timestamp) -> R + Send + 'static,
     ) -> Result<R, Error> {
-        Ok(self.stub.send(Look(Box::new(look))).await?)
+        let look = |rig: &Rig, now| (!rig.is_deleted()).then(|| look(rig, now));
+        let seen = self.stub.send(Look(Box::new(look))).await?;
+        seen.ok_or_else(|| rig::Refused::Deleted.into())
     }
 
     /// Makes a bead.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::{
-    Agent, AgentId, Bead, BeadEvent, BeadId, Change, Effect, Env, EventType, Refused, Reply, Rig,
-    RigRecord, Step, Timestamp,
+    Agent, AgentId, Bead, BeadEvent, BeadId, Change, Effect, Env, EventType, Mail, Phase, Refused,
+    Reply, ReviewEntry, ReviewId, Rig, RigRecord, Step, Timestamp,
 };
 
 /// The changes of one step.
@@ -19,7 +19,10 @@ pub(crate) struct Draft<'r> {
     drawn: u64,
     record: Option<RigRecord>,
     beads: BTreeMap<BeadId, Option<Bead>>,
-    agents: BTreeMap<AgentId, Agent>,
+    agents: BTreeMap<AgentId, Option<Agent>>,
+    reviews: BTreeMap<ReviewId, ReviewEntry>,
+    // Records that no part of the same step looks at again.
+    appended: Vec<Change>,
     events: Vec<BeadEvent>,
     effects: Vec<Effect>,
 }
@@ -57,6 +60,8 @@ impl<'r> Draft<'r> {
             record: None,
             beads: BTreeMap::new(),
             agents: BTreeMap::new(),
+            reviews: BTreeMap::new(),
+            appended: Vec::new(),
             events: Vec::new(),
             effects: Vec::new(),
         }
@@ -115,11 +120,18 @@ impl<'r> Draft<'r> {
     }
 
     pub(crate) fn agent(&self, id: &AgentId) -> Option<&Agent> {
-        self.agents.get(id).or_else(|| self.rig.agent(id))
+        match self.agents.get(id) {
+            Some(changed) => changed.as_ref(),
+            None => self.rig.agent(id),
+        }
     }
 
     pub(crate) fn put_agent(&mut self, agent: Agent) {
-        self.agents.insert(agent.id.clone(), agent);
+        self.agents.insert(agent.id.clone(), Some(agent));
+    }
+
+    pub(crate) fn delete_agent(&mut self, id: &AgentId) {
+        self.agents.insert(id.clone(), None);
     }
 
     /// All agents, as the step sees them.
@@ -128,7 +140,65 @@ impl<'r> Draft<'r> {
             .rig
             .agents()
             .filter(|agent| !self.agents.contains_key(&agent.id));
-        unchanged.chain(self.agents.values())
+        unchanged.chain(self.agents.values().flatten())
+    }
+
+    pub(crate) fn review(&self, id: &ReviewId) -> Option<&ReviewEntry> {
+        self.reviews.get(id).or_else(|| self.rig.review(id))
+    }
+
+    pub(crate) fn put_review(&mut self, entry: ReviewEntry) {
+        self.reviews.insert(entry.id.clone(), entry);
+    }
+
+    /// Reviews that wait for their end, as the step sees them.
+    pub(crate) fn open_reviews(&self) -> impl Iterator<Item = &ReviewEntry> {
+        let unchanged = self
+            .rig
+            .open_reviews()
+            .filter(|entry| !self.reviews.contains_key(&entry.id));
+        unchanged.chain(self.reviews.values().filter(|entry| entry.is_open()))
+    }
+
+    /// The reviews that this step took beads out of.
+    pub(crate) fn left_review(&self) -> Vec<ReviewId> {
+        let left = self.beads.iter().filter_map(|(id, now)| {
+            let Phase::InReview { review } = &self.rig.bead(id)?.phase else {
+                return None;
+            };
+            let is_there = now.as_ref().is_some_and(
+                |bead| matches!(&bead.phase, Phase::InReview { review: same } if same == review),
+            );
+            (!is_there).then(|| review.clone())
+        });
+        left.collect()
+    }
+
+    /// Beads that this step removes.
+    pub(crate) fn deleted_beads(&self) -> impl Iterator<Item = &BeadId> {
+        let gone = |(id, bead): (_, &Option<Bead>)| bead.is_none().then_some(id);
+        self.beads.iter().filter_map(gone)
+    }
+
+    /// Undelivered mail of an agent as the step found it.
+    pub(crate) fn mail_of(
+        &self,
+        agent: &AgentId,
+    ) -> impl ExactSizeIterator<Item = &'r Mail> + use<'r> {
+        self.rig.mail_of(agent)
+    }
+
+    /// A record that nothing else in this step depends on.
+    pub(crate) fn append(&mut self, change: Change) {
+        self.appended.push(change);
+    }
+
+    /// The time for a new record: never before that of an older one.
+    pub(crate) fn stamp(&mut self) -> Timestamp {
+        let now = self.env.now;
+        let record = self.record_mut();
+        record.latest_at = record.latest_at.max(now);
+        record.latest_at
     }
 
     /// The bead on an agent's hook, as the step sees it.
@@ -190,11 +260,14 @@ impl<'r> Draft<'r> {
 
     pub(crate) fn finish(self, reply: Reply) -> Step {
         let mut changes = Vec::new();
-        changes.extend(
-            self.agents
-                .into_values()
-                .map(|agent| Change::Agent(Box::new(agent))),
-        );
+        changes.extend(self.agents.into_iter().map(|(id, agent)| {
+            agent.map_or(Change::AgentDeleted(id), |agent| {
+                Change::Agent(Box::new(agent))
+            })
+        }));
+        let reviews = self.reviews.into_values();
+        changes.extend(reviews.map(|entry| Change::Review(Box::new(entry))));
+        changes.extend(self.appended);
         changes.extend(self.beads.into_iter().map(|(id, bead)| match bead {
             Some(bead) => Change::Bead(Box::new(bead)),
             None => Change::BeadDeleted(id),

@@ -1,14 +1,17 @@
-//! New things: beads, agents, hooks, configuration, escalations by hand.
+//! New things: beads, hooks, configuration, escalations by hand.
 //!
 //! Owns what makes them legal and the one event that each leaves. Dispatches nothing: the gate is
 //! asked after every step.
 
 use serde_json::json;
 
-use super::draft::{Draft, NewEvent};
+use super::{
+    agents,
+    draft::{Draft, NewEvent},
+};
 use crate::{
-    Agent, AgentId, Bead, BeadId, BeadType, EventType, NewBead, Numbers, Phase, Policy, Readiness,
-    Refused, Reply, RigConfig, Role, Usage, agent::polecat_name,
+    AgentId, Bead, BeadId, BeadType, EventType, NewBead, Numbers, Phase, Policy, Readiness,
+    Refused, Reply, RigConfig, Role, Usage,
 };
 
 pub(super) fn configure(draft: &mut Draft<'_>, config: RigConfig) -> Reply {
@@ -86,15 +89,7 @@ pub(super) fn make_bead(draft: &mut Draft<'_>, new: NewBead) -> Bead {
 
 pub(super) fn sling(draft: &mut Draft<'_>, new: NewBead) -> Result<Reply, Refused> {
     let bead = make_bead(draft, new);
-    let idle = draft
-        .agents()
-        .filter(|agent| agent.role == Role::Polecat)
-        .map(|agent| agent.id.clone())
-        .find(|agent| draft.hook_of(agent).is_none());
-    let agent = match idle {
-        Some(agent) => agent,
-        None => make_polecat(draft).id,
-    };
+    let agent = agents::get_or_create_id(draft, Role::Polecat);
     hook(draft, &agent, &bead.id)?;
     let bead = draft
         .bead(&bead.id)
@@ -110,52 +105,25 @@ pub(super) fn sling(draft: &mut Draft<'_>, new: NewBead) -> Result<Reply, Refuse
     })
 }
 
-fn make_polecat(draft: &mut Draft<'_>) -> Agent {
-    let mut count = draft
-        .agents()
-        .filter(|agent| agent.role == Role::Polecat)
-        .count();
-    loop {
-        let name = polecat_name(count);
-        let identity = format!("polecats/{name}");
-        if draft.agents().all(|agent| agent.identity != identity) {
-            return make_agent(draft, Role::Polecat, name, identity);
-        }
-        count += 1;
-    }
-}
-
-fn make_agent(draft: &mut Draft<'_>, role: Role, name: String, identity: String) -> Agent {
-    let now = draft.now();
-    let agent = Agent {
-        id: AgentId::generate(
-            now,
-            u64::try_from(draft.agents().count()).unwrap_or(0),
-            draft.nonce(),
-        ),
-        role,
-        name,
-        identity,
-        checkpoint: None,
-        created_at: now,
-        last_activity_at: Some(now),
-    };
-    draft.put_agent(agent.clone());
-    agent
-}
-
-pub(super) fn register_agent(
+/// What is on the agent's hook, or a new bead that is put there.
+pub(super) fn start_agent(
     draft: &mut Draft<'_>,
-    role: Role,
-    name: String,
-    identity: String,
+    agent: &AgentId,
+    new: NewBead,
 ) -> Result<Reply, Refused> {
-    if draft.agents().any(|agent| agent.identity == identity) {
-        return Err(Refused::IdentityTaken(identity));
+    if draft.agent(agent).is_none() {
+        return Err(Refused::NoAgent(agent.clone()));
     }
-    Ok(Reply::Agent(Box::new(make_agent(
-        draft, role, name, identity,
-    ))))
+    let id = match draft.hook_of(agent) {
+        Some(id) => id,
+        None => {
+            let id = make_bead(draft, new).id;
+            hook(draft, agent, &id)?;
+            id
+        }
+    };
+    let bead = draft.bead(&id).cloned().ok_or(Refused::NoBead(id))?;
+    Ok(Reply::Bead(Box::new(bead)))
 }
 
 pub(super) fn hook(
@@ -210,14 +178,6 @@ fn check_hookable(bead: &Bead) -> Result<(), Refused> {
         Phase::Closed { .. } => conflict(format!("bead {id} is closed")),
         Phase::Failed { .. } => conflict(format!("bead {id} has failed; retry it first")),
     }
-}
-
-pub(super) fn touch(draft: &mut Draft<'_>, agent: &AgentId) -> Reply {
-    if let Some(mut agent) = draft.agent(agent).cloned() {
-        agent.last_activity_at = agent.last_activity_at.max(Some(draft.now()));
-        draft.put_agent(agent);
-    }
-    Reply::Accepted
 }
 
 pub(super) fn escalate(draft: &mut Draft<'_>, new: NewBead) -> Reply {

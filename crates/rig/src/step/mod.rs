@@ -7,17 +7,23 @@
 //! intake   new beads, agents, hooks, configuration        orders   what people say of a bead
 //! reports  what a container says of a dispatch             patrol   what the clock says
 //! words    what agents and callers say of a session
+//! mail     what agents are told and keep of themselves  review   branches that wait for a look
+//! agents   who works: registered, found, removed
 //! settle   what an ended session means for its bead       gate     whether a bead is dispatched
-//! trip     breaker, preflight and escalations
+//! trip     breaker, preflight and escalations            tombstone  what a deleted rig still takes
 //! ```
 
+mod agents;
 mod draft;
 mod gate;
 mod intake;
+mod mail;
 mod orders;
 mod patrol;
 mod reports;
+mod review;
 mod settle;
+mod tombstone;
 mod trip;
 mod words;
 
@@ -36,8 +42,20 @@ impl Rig {
     /// [`Refused`] says why; nothing is to be written then.
     pub fn step(&self, input: Input, env: Env) -> Result<Step, Refused> {
         let mut draft = Draft::new(self, env);
+        if self.is_deleted() {
+            // Met first: a deleted rig decides nothing but the end of what still runs.
+            let reply = match tombstone::meet(self, &input)? {
+                tombstone::Met::Settled(reply) => reply,
+                tombstone::Met::Ends => decide(&mut draft, input)?,
+            };
+            review::withdraw(&mut draft);
+            return Ok(draft.finish(reply));
+        }
         let reply = decide(&mut draft, input)?;
-        gate::schedule(&mut draft);
+        review::withdraw(&mut draft);
+        if draft.record().deleted_at.is_none() {
+            gate::schedule(&mut draft);
+        }
         Ok(draft.finish(reply))
     }
 }
@@ -52,16 +70,39 @@ fn decide(draft: &mut Draft<'_>, input: Input) -> Result<Reply, Refused> {
             role,
             name,
             identity,
-        } => intake::register_agent(draft, role, name, identity),
+        } => agents::register(draft, role, name, identity),
+        Input::GetOrCreateAgent { role } => Ok(agents::get_or_create(draft, role)),
+        Input::DeleteAgent { agent } => agents::delete(draft, &agent),
+        Input::Checkpoint { agent, data } => agents::checkpoint(draft, &agent, data),
+        Input::SendMail(new) => mail::send(draft, new),
+        Input::ReadMail { agent } => mail::read(draft, &agent),
+        Input::AppendAgentEvent {
+            agent,
+            event_type,
+            data,
+        } => mail::append_event(draft, agent, event_type, data),
+        Input::SubmitReview {
+            agent,
+            bead,
+            report,
+        } => review::submit(draft, agent, &bead, report),
+        Input::CompleteReview {
+            review,
+            verdict,
+            message,
+            commit,
+        } => review::complete(draft, &review, verdict, message, commit),
         Input::Hook { agent, bead } => intake::hook(draft, &agent, &bead),
         Input::Escalate(new) => Ok(intake::escalate(draft, new)),
-        Input::Touch { agent } => Ok(intake::touch(draft, &agent)),
+        Input::Touch { agent } => Ok(agents::touch(draft, &agent)),
         Input::Unhook { agent } => orders::unhook(draft, &agent),
         Input::SetStatus { bead, status, by } => {
             orders::set_status(draft, &bead, status, by.as_ref())
         }
         Input::Close { bead, by } => orders::close(draft, &bead, by.as_ref()),
         Input::DeleteBead { bead } => orders::delete(draft, &bead),
+        Input::DeleteRig => tombstone::delete_rig(draft),
+        Input::StartAgent { agent, new } => intake::start_agent(draft, &agent, *new),
         Input::Cancel { bead } => orders::cancel(draft, &bead),
         Input::Retry { bead } => orders::retry(draft, &bead),
         Input::ResetBreaker => Ok(trip::reset(draft)),

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::{
     draft::{Draft, NewEvent},
-    settle,
+    review, settle,
 };
 use crate::{
-    AgentId, Bead, BeadId, Cause, Deadline, Effect, Ending, EventType, Order, Phase, Refused,
-    Reply, Resolution, Review, Status,
+    AgentId, Bead, BeadId, Cause, Deadline, DoneReport, Effect, Ending, EventType, Order, Phase,
+    Refused, Reply, Resolution, ReviewId, Status,
 };
 
 pub(super) fn unhook(draft: &mut Draft<'_>, agent: &AgentId) -> Result<Reply, Refused> {
@@ -79,7 +79,7 @@ pub(super) fn retry(draft: &mut Draft<'_>, id: &BeadId) -> Result<Reply, Refused
     let free = bead
         .assignee
         .clone()
-        .filter(|agent| draft.hook_of(agent).is_none());
+        .filter(|agent| draft.agent(agent).is_some() && draft.hook_of(agent).is_none());
     let bead = draft.bead_mut(id)?;
     bead.numbers.retries = bead.numbers.retries.saturating_add(1);
     bead.numbers.failures = 0;
@@ -134,18 +134,21 @@ pub(super) fn set_status(
     reply(draft, id)
 }
 
-fn review_by_hand(draft: &Draft<'_>, id: &BeadId, by: Option<&AgentId>) -> Result<Review, Refused> {
+fn review_by_hand(
+    draft: &mut Draft<'_>,
+    id: &BeadId,
+    by: Option<&AgentId>,
+) -> Result<ReviewId, Refused> {
     let bead = existing(draft, id)?;
-    Ok(Review {
-        agent: by.cloned().or_else(|| bead.assignee.clone()),
+    let agent = by.cloned().or_else(|| bead.assignee.clone());
+    let report = DoneReport {
         branch: bead.branch.clone().unwrap_or_default(),
-        pr_url: None,
-        summary: None,
-        submitted_at: draft.now(),
-    })
+        ..DoneReport::default()
+    };
+    Ok(review::make_entry(draft, id, agent.as_ref(), report))
 }
 
-fn set_phase(
+pub(super) fn set_phase(
     draft: &mut Draft<'_>,
     id: &BeadId,
     phase: Phase,
@@ -174,7 +177,7 @@ fn status_event(
 }
 
 /// Gives a bead another end: at once, or as soon as its session is proven over.
-fn order(
+pub(super) fn order(
     draft: &mut Draft<'_>,
     id: &BeadId,
     order: Order,
@@ -289,6 +292,10 @@ pub(super) fn carry_out(
     let now = draft.now();
     let bead = draft.bead_mut(id)?;
     let (old, hooked) = (bead.status(), bead.hooked_to().cloned());
+    let is_orphan = hooked
+        .as_ref()
+        .is_some_and(|agent| draft.agent(agent).is_none());
+    let bead = draft.bead_mut(id)?;
     match order {
         Order::Close => {
             bead.phase = Phase::Closed {
@@ -306,6 +313,9 @@ pub(super) fn carry_out(
         }
         Order::Unhook => {
             bead.phase = Phase::Open;
+            if is_orphan {
+                bead.assignee = None;
+            }
             let mut event = NewEvent::of(EventType::Unhooked, id);
             event.agent = hooked.as_ref();
             event.old = hooked.as_ref().map(ToString::to_string);

@@ -98,7 +98,7 @@ pub(super) fn heartbeat(draft: &mut Draft<'_>, beat: &Beat) -> Result<Reply, Ref
     run.output |= beat.output;
     let agent = run.agent.clone();
     draft.bead_mut(&beat.dispatch.bead)?.phase = Phase::Working { run, live };
-    super::intake::touch(draft, &agent);
+    super::agents::touch(draft, &agent);
     if first_output {
         trip::output(draft);
     }

@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::{
     draft::{Draft, NewEvent},
-    orders, reports, trip,
+    orders, reports, review, trip,
 };
 use crate::{
     Attempt, Bead, BeadId, Cause, Class, Deadline, DispatchId, DoneReport, Ending, EventType,
-    Failure, LastFailure, Numbers, Outcome, Phase, Policy, Refused, Resolution, Review, ReviewMode,
+    Failure, LastFailure, Numbers, Order, Outcome, Phase, Policy, Refused, Resolution, ReviewMode,
     Run, Status, TextOnly, Timestamp, Work,
 };
 
@@ -24,7 +24,7 @@ enum Verdict {
     Failed { failure: Failure, work: Work },
     Refused { until: Timestamp },
     NeverStarted,
-    Ordered(crate::Order),
+    Ordered(Order),
 }
 
 /// Settles the bead if its session is proven over and nothing more is waited for.
@@ -171,8 +171,8 @@ fn complete(
         return fail_bead(draft, id, "the agent only answered in text");
     }
     if worked && review == Some(ReviewMode::Manual) {
-        let review = review_of(draft, id, run, ending)?;
-        return submit(draft, id, review);
+        let report = report_of(draft, id, ending)?;
+        return review::submit_bead(draft, id, Some(&run.agent), report);
     }
     let resolution = match (worked, expects_text) {
         (true, _) => Resolution::Worked,
@@ -193,34 +193,17 @@ fn complete(
     Ok(())
 }
 
-fn review_of(
-    draft: &Draft<'_>,
-    id: &BeadId,
-    run: &Run,
-    ending: &Ending,
-) -> Result<Review, Refused> {
+/// What goes to review: the agent's own word, on the branch that holds the work.
+fn report_of(draft: &Draft<'_>, id: &BeadId, ending: &Ending) -> Result<DoneReport, Refused> {
     let bead = draft.bead(id).ok_or_else(|| Refused::NoBead(id.clone()))?;
     let said = match &ending.cause {
         Cause::Done(report) => report.clone(),
         _ => DoneReport::default(),
     };
-    Ok(Review {
-        agent: Some(run.agent.clone()),
+    Ok(DoneReport {
         branch: bead.branch.clone().unwrap_or(said.branch),
-        pr_url: said.pr_url,
-        summary: said.summary,
-        submitted_at: draft.now(),
+        ..said
     })
-}
-
-/// Puts a bead into review, with its one event.
-pub(super) fn submit(draft: &mut Draft<'_>, id: &BeadId, review: Review) -> Result<(), Refused> {
-    let mut event = NewEvent::of(EventType::ReviewSubmitted, id);
-    event.agent = review.agent.as_ref();
-    event.new = Some(review.branch.clone());
-    draft.event(event);
-    draft.bead_mut(id)?.phase = Phase::InReview { review };
-    Ok(())
 }
 
 fn fail_attempt(
@@ -260,11 +243,17 @@ fn fail_attempt(
         );
     }
     let wait_ms = wait_after(draft, class, numbers.failures);
+    wait(draft, id, run, wait_ms)
+}
+
+/// The bead waits on its agent's hook; where that agent is gone it is open again.
+fn wait(draft: &mut Draft<'_>, id: &BeadId, run: &Run, wait_ms: i64) -> Result<(), Refused> {
+    if draft.agent(&run.agent).is_none() {
+        return orders::carry_out(draft, id, Order::Unhook, None);
+    }
+    let until = Deadline::after(draft.now(), wait_ms);
     let agent = run.agent.clone();
-    draft.bead_mut(id)?.phase = Phase::Waiting {
-        agent,
-        until: Deadline::after(now, wait_ms),
-    };
+    draft.bead_mut(id)?.phase = Phase::Waiting { agent, until };
     Ok(())
 }
 
@@ -332,13 +321,7 @@ fn give_back(
         },
     );
     let wait_ms = until.since_ms(now).clamp(1_000, DAY_MS);
-    let agent = run.agent.clone();
-    let bead = draft.bead_mut(id)?;
-    bead.phase = Phase::Waiting {
-        agent,
-        until: Deadline::after(now, wait_ms),
-    };
-    Ok(())
+    wait(draft, id, run, wait_ms)
 }
 
 /// Gives a bead up: terminal, its hook released, one escalation.

@@ -3,10 +3,10 @@
 //! Owns which dispatch such a word is about, and that the same word again gets the same answer.
 //! The container's own reports are in `reports`; what an end means is `settle`'s.
 
-use super::{draft::Draft, orders, settle};
+use super::{draft::Draft, orders, review, settle};
 use crate::{
     AgentId, Bead, BeadId, Cause, Class, Completion, DispatchId, DoneReport, Failure, Phase,
-    Refused, Reply, Resolution, Review, ReviewMode, Stage,
+    Refused, Reply, Resolution, ReviewMode, Stage,
 };
 
 pub(super) fn done(
@@ -102,14 +102,7 @@ fn done_without_session(
     let bead = draft.bead_mut(id)?;
     bead.branch = Some(report.branch.clone());
     if reviews {
-        let review = Review {
-            agent: Some(agent.clone()),
-            branch: report.branch,
-            pr_url: report.pr_url,
-            summary: report.summary,
-            submitted_at: now,
-        };
-        settle::submit(draft, id, review)?;
+        review::submit_bead(draft, id, Some(agent), report)?;
     } else {
         bead.phase = Phase::Closed {
             at: now,

@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use wellhead_rig::{Agent, AgentId, Bead, BeadId, Change, Effect, Rig, RigRecord, Timestamp};
+use wellhead_rig::{
+    Agent, AgentId, Bead, BeadId, Change, Effect, Mail, MailId, Records, ReviewEntry, ReviewId,
+    Rig, RigRecord, Timestamp,
+};
 
 /// The last committed state.
 #[derive(Default)]
@@ -13,12 +16,15 @@ pub(crate) struct Disk {
     pub(crate) record: RigRecord,
     pub(crate) beads: BTreeMap<BeadId, Bead>,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
+    pub(crate) reviews: BTreeMap<ReviewId, ReviewEntry>,
+    pub(crate) mail: BTreeMap<MailId, Mail>,
     /// Effects that no receiver has taken yet.
     pub(crate) outbox: BTreeMap<u64, Effect>,
     pub(crate) alarm: Option<Timestamp>,
     outbox_no: u64,
     event_no: u64,
     event_at: Timestamp,
+    agent_event_no: u64,
 }
 
 impl Disk {
@@ -40,6 +46,23 @@ impl Disk {
                 Change::Agent(agent) => {
                     self.agents.insert(agent.id.clone(), (**agent).clone());
                 }
+                Change::AgentDeleted(id) => {
+                    self.agents.remove(id);
+                }
+                Change::Review(entry) => {
+                    self.reviews.insert(entry.id.clone(), (**entry).clone());
+                }
+                Change::Mail(mail) if mail.delivered_at.is_none() => {
+                    self.mail.insert(mail.id.clone(), (**mail).clone());
+                }
+                Change::Mail(mail) => self.take_mail(&mail.id)?,
+                Change::MailDeleted { id, .. } => self.take_mail(id)?,
+                Change::AgentEvent(event) => {
+                    if event.no != self.agent_event_no + 1 {
+                        return Err(format!("agent event {} breaks the log's order", event.no));
+                    }
+                    self.agent_event_no = event.no;
+                }
                 Change::Event(event) => {
                     if event.no != self.event_no + 1 || event.created_at < self.event_at {
                         return Err(format!("event {} breaks the log's order", event.no));
@@ -57,10 +80,23 @@ impl Disk {
         Ok(numbers)
     }
 
+    /// A mail leaves once: delivered, or with its reader.
+    fn take_mail(&mut self, id: &MailId) -> Result<(), String> {
+        let was_there = self.mail.remove(id).is_some();
+        was_there
+            .then_some(())
+            .ok_or_else(|| format!("mail {id} left twice"))
+    }
+
     /// The rig that these records describe.
     pub(crate) fn load(&self) -> Rig {
-        let (beads, agents) = (self.beads.values(), self.agents.values());
-        Rig::from_records(self.record.clone(), beads.cloned(), agents.cloned())
+        Rig::from_records(Records {
+            record: self.record.clone(),
+            beads: self.beads.values().cloned().collect(),
+            agents: self.agents.values().cloned().collect(),
+            reviews: self.reviews.values().cloned().collect(),
+            mail: self.mail.values().cloned().collect(),
+        })
     }
 
     /// The same by way of the stored form.
@@ -69,8 +105,12 @@ impl Disk {
             let text = serde_json::to_string(it).map_err(|e| e.to_string())?;
             serde_json::from_str(&text).map_err(|e| format!("{e} in {text}"))
         }
-        let beads: Result<Vec<_>, _> = self.beads.values().map(again).collect();
-        let agents: Result<Vec<_>, _> = self.agents.values().map(again).collect();
-        Ok(Rig::from_records(again(&self.record)?, beads?, agents?))
+        Ok(Rig::from_records(Records {
+            record: again(&self.record)?,
+            beads: self.beads.values().map(again).collect::<Result<_, _>>()?,
+            agents: self.agents.values().map(again).collect::<Result<_, _>>()?,
+            reviews: self.reviews.values().map(again).collect::<Result<_, _>>()?,
+            mail: self.mail.values().map(again).collect::<Result<_, _>>()?,
+        }))
     }
 }

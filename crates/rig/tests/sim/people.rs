@@ -3,8 +3,8 @@
 //! Owns the choice of the command. Knows the rig only by what its API shows.
 
 use wellhead_rig::{
-    AgentId, BeadId, BeadType, CredentialSource, DoneReport, Input, NewBead, Policy, Priority,
-    ReviewMode, Rig, RigConfig, Role, Status, TextOnly, TownId,
+    AgentId, BeadId, BeadType, CredentialSource, DoneReport, Input, NewBead, NewMail, Policy,
+    Priority, ReviewId, ReviewMode, ReviewVerdict, Rig, RigConfig, Role, Status, TextOnly, TownId,
 };
 
 use super::rng::Rng;
@@ -92,7 +92,7 @@ pub(crate) fn command(rng: &mut Rng, rig: &Rig) -> Input {
         return Input::Sling(NewBead::issue("first"));
     };
     let by = rng.chance(300).then(|| agent.clone());
-    match rng.below(30) {
+    match rng.below(36) {
         0..=5 if work < BEADS_MAX => Input::Sling(new_work(rng)),
         6 | 7 if work < BEADS_MAX => {
             let assignee = rng.chance(300).then_some(agent);
@@ -131,7 +131,57 @@ pub(crate) fn command(rng: &mut Rng, rig: &Rig) -> Input {
             no: rig.record().preflight_no.saturating_sub(1),
             result: wellhead_rig::Preflight::Passed,
         },
-        _ => Input::Retry { bead },
+        29 => Input::Retry { bead },
+        30..=32 => review(rng, rig, agent, bead),
+        33 | 34 => mail(rng, &agents, agent),
+        _ if agents.len() > 2 => Input::DeleteAgent { agent },
+        _ => Input::GetOrCreateAgent {
+            role: rng
+                .pick(&[Role::Polecat, Role::Refinery])
+                .unwrap_or(Role::Polecat),
+        },
+    }
+}
+
+fn review(rng: &mut Rng, rig: &Rig, agent: AgentId, bead: BeadId) -> Input {
+    let reviews: Vec<ReviewId> = rig.reviews().map(|entry| entry.id.clone()).collect();
+    let open: Vec<ReviewId> = rig.open_reviews().map(|entry| entry.id.clone()).collect();
+    let any = rng.chance(100);
+    let Some(review) = rng.pick(if any { &reviews } else { &open }) else {
+        let branch = format!("branch-{}", rng.below(3));
+        let report = DoneReport {
+            branch,
+            ..DoneReport::default()
+        };
+        return Input::SubmitReview {
+            agent,
+            bead,
+            report,
+        };
+    };
+    let verdicts = [ReviewVerdict::Merged, ReviewVerdict::Conflict];
+    Input::CompleteReview {
+        review,
+        verdict: rng.pick(&verdicts).unwrap_or(ReviewVerdict::Merged),
+        message: "looked at".to_owned(),
+        commit: None,
+    }
+}
+
+fn mail(rng: &mut Rng, agents: &[AgentId], agent: AgentId) -> Input {
+    match rng.below(4) {
+        0 => Input::ReadMail { agent },
+        1 => Input::AppendAgentEvent {
+            agent,
+            event_type: "note".to_owned(),
+            data: serde_json::Map::new(),
+        },
+        _ => Input::SendMail(NewMail {
+            from: agent.clone(),
+            to: rng.pick(agents).unwrap_or(agent),
+            subject: "hello".to_owned(),
+            body: String::new(),
+        }),
     }
 }
 

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use wellhead_rig::{Change, Effect, Env, Input, Phase, Refused, Reply, Rig, Step, Timestamp};
+use wellhead_rig::{
+    AgentId, Change, Effect, Env, Input, Phase, Refused, Reply, Rig, Step, Timestamp,
+};
 
 use super::{
     checks::Checks,
@@ -292,13 +294,24 @@ impl World {
                 Change::Agent(agent) => {
                     self.rig.agent(&agent.id) == self.disk.agents.get(&agent.id)
                 }
-                Change::Rig(_) | Change::Event(_) => true,
+                Change::AgentDeleted(id) => self.rig.agent(id).is_none(),
+                Change::Review(entry) => {
+                    self.rig.review(&entry.id) == self.disk.reviews.get(&entry.id)
+                }
+                Change::Mail(mail) => self.same_mail(&mail.to),
+                Change::MailDeleted { to, .. } => self.same_mail(to),
+                Change::Rig(_) | Change::Event(_) | Change::AgentEvent(_) => true,
             });
         if equal {
             Ok(())
         } else {
             Err("I9: memory and disk differ".to_owned())
         }
+    }
+
+    fn same_mail(&self, to: &AgentId) -> bool {
+        let kept = self.disk.mail.values().filter(|mail| mail.to == *to);
+        self.rig.mail_of(to).eq(kept)
     }
 
     /// Effects and the answer leave, unless the rig dies first.

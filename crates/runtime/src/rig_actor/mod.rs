@@ -5,10 +5,19 @@
 //! by the outbox to whatever port they were given.
 
 use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Turn};
-use rig::{Beat, Change, Effect, Env, Input, Refused, Reply, Rig, RigRecord, Step, Timestamp};
+use rig::{
+    AgentId, Beat, Change, Effect, Env, Input, Refused, Reply, Rig, RigRecord, Step, Timestamp,
+};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::rig_desk::progress_at;
+use serde_json::Value;
+
+use crate::{
+    Error,
+    once::{Memory, Once, Said},
+    rig_desk::progress_at,
+};
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +25,10 @@ mod tests;
 const RIG_KEY: &str = "rig";
 const BEAD_PREFIX: &str = "bead/";
 const AGENT_PREFIX: &str = "agent/";
+const REVIEW_PREFIX: &str = "review/";
+/// Undelivered mail; what is delivered moves below the other prefix and is not loaded again.
+const MAIL_PREFIX: &str = "mail/";
+const DELIVERED_PREFIX: &str = "mail-delivered/";
 /// Events are numbered in 20 digits, so that the order of keys is the order of events.
 pub(crate) const EVENT_PREFIX: &str = "event/";
 
@@ -46,6 +59,21 @@ impl Message for Tell {
     type Reply = Result<Reply, Refused>;
 }
 
+/// One input for the core, whose answer is shown in the same step; with a key it is carried out
+/// once.
+pub(crate) struct TellOnce {
+    pub(crate) input: Input,
+    pub(crate) once: Option<Once>,
+    pub(crate) show: Show,
+}
+
+/// What an answer looks like, from the state right after the step.
+pub(crate) type Show = Box<dyn FnOnce(&Rig, &Reply, Timestamp) -> Value + Send>;
+
+impl Message for TellOnce {
+    type Reply = Result<Said, Error>;
+}
+
 /// Life signs of a session; the age becomes a time of the rig's own clock.
 pub(crate) struct Pulse {
     pub(crate) beat: Beat,
@@ -69,6 +97,7 @@ impl<R: Send + 'static> Message for Look<R> {
 /// A rig as a durable object.
 pub(crate) struct RigActor {
     rig: Rig,
+    memory: Memory,
     changes: Changes,
 }
 
@@ -108,13 +137,37 @@ impl RigActor {
     }
 }
 
+/// Where an agent's own events lie, numbered like those of the rig.
+pub(crate) fn agent_event_prefix(agent: &AgentId) -> String {
+    format!("agent-event/{agent}/")
+}
+
+fn all<T: DeserializeOwned>(records: &Records<'_>, prefix: &str) -> Result<Vec<T>, durable::Error> {
+    let found = records.all::<T>(prefix)?;
+    Ok(found.into_iter().map(|(_, record)| record).collect())
+}
+
 fn write(turn: &mut Turn<'_, Effect>, change: &Change) {
     match change {
         Change::Rig(record) => turn.put(RIG_KEY, record),
         Change::Bead(bead) => turn.put(&format!("{BEAD_PREFIX}{}", bead.id), bead),
         Change::BeadDeleted(id) => turn.delete(&format!("{BEAD_PREFIX}{id}")),
         Change::Agent(agent) => turn.put(&format!("{AGENT_PREFIX}{}", agent.id), agent),
+        Change::AgentDeleted(id) => turn.delete(&format!("{AGENT_PREFIX}{id}")),
+        Change::Review(entry) => turn.put(&format!("{REVIEW_PREFIX}{}", entry.id), entry),
+        Change::Mail(mail) if mail.delivered_at.is_none() => {
+            turn.put(&format!("{MAIL_PREFIX}{}", mail.id), mail);
+        }
+        Change::Mail(mail) => {
+            turn.delete(&format!("{MAIL_PREFIX}{}", mail.id));
+            turn.put(&format!("{DELIVERED_PREFIX}{}", mail.id), mail);
+        }
+        Change::MailDeleted { id, .. } => turn.delete(&format!("{MAIL_PREFIX}{id}")),
         Change::Event(event) => turn.put(&format!("{EVENT_PREFIX}{:020}", event.no), event),
+        Change::AgentEvent(event) => {
+            let key = format!("{}{:020}", agent_event_prefix(&event.agent), event.no);
+            turn.put(&key, event);
+        }
     }
 }
 
@@ -124,17 +177,16 @@ impl Object for RigActor {
     type Effect = Effect;
 
     fn load(_id: &ObjectId, records: &Records<'_>, env: &Changes) -> Result<Self, durable::Error> {
-        let record = records.get::<RigRecord>(RIG_KEY)?.unwrap_or_default();
-        let beads = records
-            .all::<rig::Bead>(BEAD_PREFIX)?
-            .into_iter()
-            .map(|(_, bead)| bead);
-        let agents = records
-            .all::<rig::Agent>(AGENT_PREFIX)?
-            .into_iter()
-            .map(|(_, agent)| agent);
+        let kept = rig::Records {
+            record: records.get::<RigRecord>(RIG_KEY)?.unwrap_or_default(),
+            beads: all(records, BEAD_PREFIX)?,
+            agents: all(records, AGENT_PREFIX)?,
+            reviews: all(records, REVIEW_PREFIX)?,
+            mail: all(records, MAIL_PREFIX)?,
+        };
         Ok(Self {
-            rig: Rig::from_records(record, beads, agents),
+            memory: Memory::load(records)?,
+            rig: Rig::from_records(kept),
             changes: env.clone(),
         })
     }
@@ -153,6 +205,26 @@ impl Object for RigActor {
 impl Handle<Tell> for RigActor {
     fn handle(&mut self, turn: &mut Turn<'_, Effect>, Tell(input): Tell) -> Result<Reply, Refused> {
         self.advance(turn, input)
+    }
+}
+
+impl Handle<TellOnce> for RigActor {
+    fn handle(&mut self, turn: &mut Turn<'_, Effect>, told: TellOnce) -> Result<Said, Error> {
+        let TellOnce { input, once, show } = told;
+        if self.rig.is_deleted() {
+            return Err(Refused::Deleted.into());
+        }
+        if let Some(once) = &once
+            && self.memory.is_repeated(once, turn.now())?
+        {
+            return Ok(Said::Before);
+        }
+        let reply = self.advance(turn, input)?;
+        let answer = show(&self.rig, &reply, Timestamp(turn.now()));
+        if let Some(once) = once {
+            self.memory.note(turn, once, &answer);
+        }
+        Ok(Said::Now(answer))
     }
 }
 

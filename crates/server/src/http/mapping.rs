@@ -10,6 +10,8 @@ use super::failure::{Failure, Issue};
 
 /// How soon a client may ask again when a queue is full.
 const OVERLOADED_RETRY_S: u64 = 1;
+/// How soon a client may ask again when too many keys are remembered.
+const KEYS_RETRY_S: u64 = 60;
 /// How soon a client may ask again when the store has a problem.
 const STORE_RETRY_S: u64 = 5;
 
@@ -19,6 +21,15 @@ impl From<runtime::Error> for Failure {
             runtime::Error::Refused(refused) => refused.into(),
             runtime::Error::Store(error) => of_store(&error),
             runtime::Error::NotFound(sentence) => Self::not_found(sentence),
+            runtime::Error::Conflict(sentence) => Self::conflict("conflict", sentence),
+            runtime::Error::KeyReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "key_reused",
+                error.to_string(),
+            ),
+            runtime::Error::KeysFull { .. } => {
+                Self::unavailable("too_many_keys", error.to_string(), KEYS_RETRY_S)
+            }
             runtime::Error::Invalid { field, reason } => {
                 Self::body(vec![Issue::new(field, reason)])
             }
@@ -42,7 +53,9 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         let sentence = refused.to_string();
         match refused {
-            Refused::NoBead(_) | Refused::NoAgent(_) => Self::not_found(sentence),
+            Refused::NoBead(_) | Refused::NoAgent(_) | Refused::NoReview(_) | Refused::Deleted => {
+                Self::not_found(sentence)
+            }
             Refused::Stale(_) => Self::conflict("stale_dispatch", sentence),
             Refused::DispatchRequired(_) => Self::conflict("dispatch_required", sentence),
             Refused::Conflict(_) => Self::conflict("conflict", sentence),
@@ -112,6 +125,7 @@ mod tests {
         for (refused, expected) in [
             (Refused::NoBead(bead), (404, "not_found")),
             (Refused::NoAgent(agent.clone()), (404, "not_found")),
+            (Refused::Deleted, (404, "not_found")),
             (Refused::Stale(dispatch), (409, "stale_dispatch")),
             (Refused::DispatchRequired(agent), (409, "dispatch_required")),
             (Refused::Conflict("x".into()), (409, "conflict")),
