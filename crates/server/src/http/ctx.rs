@@ -15,7 +15,8 @@ use runtime::{Directory, RigStub, Runtime};
 use super::{
     access::{Caller, Claims},
     failure::{Failure, Issue},
-    input::Query,
+    input::{Body, Query},
+    once::{self, Ticket},
     state::State,
 };
 
@@ -25,6 +26,10 @@ pub(crate) struct Ctx {
     pub(crate) caller: Caller,
     params: Vec<(String, String)>,
     query: String,
+    /// Method, path with query, and the idempotency key, if one was sent.
+    method: String,
+    target: String,
+    key: Option<Result<String, ()>>,
 }
 
 impl FromRequest for Ctx {
@@ -45,6 +50,9 @@ impl FromRequest for Ctx {
                 caller,
                 params: params.collect(),
                 query,
+                method: req.method().to_string(),
+                target: req.uri().to_string(),
+                key: once::key_of(req.headers()),
             }),
             // A route outside of the outer layer would be open to everybody.
             _ => Err(Failure::internal()),
@@ -66,6 +74,18 @@ impl Ctx {
     /// The query's parameters.
     pub(crate) fn query(&self) -> Query {
         Query::parse(&self.query)
+    }
+
+    /// The ticket of a request with an idempotency key: in flight until it is dropped.
+    pub(crate) fn once(&self, body: &Body) -> Result<Option<Ticket>, Failure> {
+        let key = match &self.key {
+            None => return Ok(None),
+            Some(Err(())) => return Err(once::bad_key()),
+            Some(Ok(key)) => key,
+        };
+        let request = [self.method.as_bytes(), self.target.as_bytes(), body.bytes()];
+        let once = once::once_of(&self.caller, key, request);
+        self.state.flights.begin(once).map(Some)
     }
 
     fn param(&self, name: &str) -> &str {

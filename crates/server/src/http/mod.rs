@@ -17,6 +17,7 @@ pub mod facade;
 mod failure;
 mod input;
 mod mapping;
+mod once;
 mod outer;
 mod state;
 mod table;

@@ -6,7 +6,10 @@ use runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::access::{Hosts, Keys, Sessions};
+use super::{
+    access::{Hosts, Keys, Sessions},
+    once::Flights,
+};
 
 /// Long polls at one time; each holds a connection and nothing else.
 const WAITS_MAX: usize = 64;
@@ -23,6 +26,8 @@ pub(crate) struct State {
     pub(crate) waits: Semaphore,
     /// Tells this life's snapshot versions from those of another one.
     pub(crate) life: String,
+    /// The idempotency keys of requests that are being carried out.
+    pub(crate) flights: Flights,
 }
 
 impl State {
@@ -41,6 +46,7 @@ impl State {
             stopping: CancellationToken::new(),
             waits: Semaphore::new(WAITS_MAX),
             life,
+            flights: Flights::default(),
         }
     }
 }

@@ -105,6 +105,7 @@ const fn stream(path: &'static str, access: Access, route: fn() -> Route) -> Ent
 
 const HOOK: &str = "/api/rigs/{rig}/agents/{agent}/hook";
 const BEAD: &str = "/api/rigs/{rig}/beads/{bead}";
+const TOWN: &str = "/api/users/{user}/towns/{town}";
 const USER_RIG: &str = "/api/users/{user}/rigs/{rig}";
 
 #[rustfmt::skip]
@@ -152,12 +153,14 @@ static ENTRIES: &[Entry] = &[
     // Towns and their rigs.
     post("/api/users/{user}/towns", Access::Admin, || web::post().to(towns::create)),
     get("/api/users/{user}/towns", Access::Read, || web::get().to(towns::list)),
-    get("/api/users/{user}/towns/{town}", Access::Read, || web::get().to(towns::show)),
+    get(TOWN, Access::Read, || web::get().to(towns::show)),
+    row("DELETE", TOWN, Access::Admin, || web::delete().to(towns::delete)),
     get("/api/users/{user}/towns/{town}/rigs", Access::Read, || web::get().to(towns::rigs)),
     get("/api/users/{user}/towns/{town}/events", Access::Read, || web::get().to(events::of_town)),
     post("/api/users/{user}/rigs", Access::Admin, || web::post().to(users::create_rig)),
     get(USER_RIG, Access::Read, || web::get().to(users::show_rig)),
     row("PATCH", USER_RIG, Access::Admin, || web::patch().to(users::update_rig)),
+    row("DELETE", USER_RIG, Access::Admin, || web::delete().to(users::delete_rig)),
 
     // Everything at once.
     get("/api/escalations", Access::Read, || web::get().to(escalations::list)),

@@ -1,14 +1,15 @@
 //! Agents: registered, listed, hooked.
 
 use actix_web::HttpResponse;
-use rig::{Agent, AgentStatus, Input, Reply, Role};
-use serde_json::json;
+use rig::{Agent, AgentStatus, Input, Reply, Role, Rig};
+use serde_json::{Value, json};
 
 use crate::http::{
     answer,
     ctx::{Ctx, bead_id},
     failure::Failure,
     input::Body,
+    once,
     view,
 };
 
@@ -21,24 +22,23 @@ const STATUSES: &str = "idle, working, blocked, dead";
 /// `POST R/agents`.
 pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let rig = ctx.rig()?;
+    let ticket = ctx.once(&body)?;
     let mut fields = body.fields()?;
     let role = fields.required_word("role", ROLES).unwrap_or(Role::Polecat);
     let name = fields.required_text("name", NAME_MAX);
     let identity = fields.required_text("identity", NAME_MAX);
     fields.finish()?;
-    let Reply::Agent(agent) = rig
-        .tell(Input::RegisterAgent {
-            role,
-            name,
-            identity,
-        })
-        .await?
-    else {
-        return Err(Failure::internal());
+    let input = Input::RegisterAgent {
+        role,
+        name,
+        identity,
     };
-    Ok(answer::created(
-        rig.look(move |rig, _| view::agent(rig, &agent)).await?,
-    ))
+    let show = |rig: &Rig, reply: &Reply| match reply {
+        Reply::Agent(agent) => view::agent(rig, agent),
+        _ => Value::Null,
+    };
+    let agent = once::tell(&rig, ticket.as_ref(), input, show).await?;
+    Ok(answer::created(agent))
 }
 
 /// `GET R/agents`: oldest first.
@@ -79,15 +79,17 @@ pub(crate) async fn show(ctx: Ctx) -> Result<HttpResponse, Failure> {
 /// `POST R/agents/{a}/hook`.
 pub(crate) async fn hook(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let rig = ctx.rig()?;
+    let ticket = ctx.once(&body)?;
     let mut fields = body.fields()?;
     let bead = fields.required_text("bead_id", ID_MAX);
     fields.finish()?;
-    rig.tell(Input::Hook {
+    let input = Input::Hook {
         agent: ctx.agent_id()?,
         bead: bead_id(&bead)?,
-    })
-    .await?;
-    Ok(answer::ok(json!({ "hooked": true })))
+    };
+    let show = |_: &Rig, _: &Reply| json!({ "hooked": true });
+    let hooked = once::tell(&rig, ticket.as_ref(), input, show).await?;
+    Ok(answer::ok(hooked))
 }
 
 /// `DELETE R/agents/{a}/hook`.

@@ -1,7 +1,7 @@
 //! Beads: made, listed, looked at, moved by hand.
 
 use actix_web::HttpResponse;
-use rig::{AgentId, Bead, BeadType, Input, NewBead, Priority, Rig, Status};
+use rig::{AgentId, Bead, BeadType, Input, NewBead, Priority, Rig, Status, Reply};
 use runtime::RigStub;
 use serde_json::{Value, json};
 
@@ -10,6 +10,7 @@ use crate::http::{
     ctx::{Ctx, agent_id},
     failure::Failure,
     input::{Body, Fields},
+    once,
     view::{self, Frame},
 };
 
@@ -27,6 +28,7 @@ const PRIORITIES: &str = "low, medium, high, critical";
 /// `POST R/beads`.
 pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let rig = ctx.rig()?;
+    let ticket = ctx.once(&body)?;
     let mut fields = body.fields()?;
     let kind = fields
         .required_word("type", TYPES)
@@ -37,31 +39,32 @@ pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
     let new = new_bead(&mut fields);
     fields.finish()?;
     let assignee = assignee.as_deref().map(agent_id).transpose()?;
-    let bead = rig
-        .create_bead(NewBead {
-            kind,
-            assignee,
-            convoy_id,
-            labels,
-            ..new
-        })
-        .await?;
-    Ok(answer::created(shown(&rig, bead).await?))
+    let input = Input::CreateBead(NewBead {
+        kind,
+        assignee,
+        convoy_id,
+        labels,
+        ..new
+    });
+    let bead = once::tell(&rig, ticket.as_ref(), input, once::bead).await?;
+    Ok(answer::created(bead))
 }
 
 /// `POST R/sling`.
 pub(crate) async fn sling(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let rig = ctx.rig()?;
+    let ticket = ctx.once(&body)?;
     let mut fields = body.fields()?;
     let new = new_bead(&mut fields);
     fields.finish()?;
-    let (bead, agent) = rig.sling(new).await?;
-    let data = rig
-        .look(move |rig, _| {
-            json!({ "bead": view::bead(&bead, Frame::of(rig)), "agent": view::agent(rig, &agent) })
-        })
-        .await?;
-    Ok(answer::created(data))
+    let show = |rig: &Rig, reply: &Reply| match reply {
+        Reply::Slung { bead, agent } => {
+            json!({ "bead": view::bead(bead, Frame::of(rig)), "agent": view::agent(rig, agent) })
+        }
+        _ => Value::Null,
+    };
+    let slung = once::tell(&rig, ticket.as_ref(), Input::Sling(new), show).await?;
+    Ok(answer::created(slung))
 }
 
 /// What every new bead may say of itself.
@@ -195,14 +198,13 @@ pub(crate) async fn close(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure>
 
 /// `POST R/beads/{id}/retry`.
 pub(crate) async fn retry(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
+    let ticket = ctx.once(&body)?;
     body.fields_or_none()?;
-    told(
-        &ctx.rig()?,
-        Input::Retry {
-            bead: ctx.bead_id()?,
-        },
-    )
-    .await
+    let input = Input::Retry {
+        bead: ctx.bead_id()?,
+    };
+    let bead = once::tell(&ctx.rig()?, ticket.as_ref(), input, once::bead).await?;
+    Ok(answer::ok(bead))
 }
 
 /// `POST R/beads/{id}/cancel`.

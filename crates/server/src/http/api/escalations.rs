@@ -1,7 +1,7 @@
 //! Escalations: what needs a person.
 
 use actix_web::HttpResponse;
-use rig::{BeadType, Input, NewBead, Reply, Status};
+use rig::{BeadType, Input, NewBead, Refused, Status};
 use serde_json::{Value, json};
 
 use crate::http::{
@@ -9,14 +9,16 @@ use crate::http::{
     ctx::Ctx,
     failure::Failure,
     input::Body,
+    once,
     view::{self, Frame},
 };
 
-use super::beads::{new_bead, shown};
+use super::beads::new_bead;
 
 /// `POST R/escalations`.
 pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let rig = ctx.rig()?;
+    let ticket = ctx.once(&body)?;
     let mut fields = body.fields()?;
     let mut new = new_bead(&mut fields);
     fields.finish()?;
@@ -29,10 +31,9 @@ pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
         kind: BeadType::Escalation,
         ..new
     };
-    let Reply::Bead(bead) = rig.tell(Input::Escalate(new)).await? else {
-        return Err(Failure::internal());
-    };
-    Ok(answer::created(shown(&rig, *bead).await?))
+    let input = Input::Escalate(new);
+    let bead = once::tell(&rig, ticket.as_ref(), input, once::bead).await?;
+    Ok(answer::created(bead))
 }
 
 /// `GET /api/escalations`: of all rigs, newest first; the open ones unless `status` is given.
@@ -55,7 +56,12 @@ pub(crate) async fn list(ctx: Ctx) -> Result<HttpResponse, Failure> {
                 |bead: &rig::Bead| (bead.created_at, bead.id.clone(), view::bead(bead, frame));
             wanted.map(view).collect::<Vec<_>>()
         });
-        for (at, bead, mut value) in of_rig.await? {
+        let of_rig = match of_rig.await {
+            // Only its tombstone is left.
+            Err(runtime::Error::Refused(Refused::Deleted)) => continue,
+            of_rig => of_rig?,
+        };
+        for (at, bead, mut value) in of_rig {
             value["rig_id"] = json!(id);
             found.push((at, bead, value));
         }

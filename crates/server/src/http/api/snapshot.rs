@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use rig::{Bead, BeadType, Phase, Rig, RigId, Timestamp};
+use rig::{Bead, BeadType, Phase, Rig, RigId, Timestamp, Refused};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -47,12 +47,12 @@ pub(crate) async fn snapshot(ctx: Ctx) -> Result<HttpResponse, Failure> {
     let mut rigs = Vec::new();
     for id in ctx.runtime().rig_ids().await? {
         let shown = id.clone();
-        rigs.push(
-            ctx.runtime()
-                .rig(&id)?
-                .look(move |rig, now| of_rig(rig, &shown, now))
-                .await?,
-        );
+        let rig = ctx.runtime().rig(&id)?;
+        match rig.look(move |rig, now| of_rig(rig, &shown, now)).await {
+            // Only its tombstone is left.
+            Err(runtime::Error::Refused(Refused::Deleted)) => {}
+            rig => rigs.push(rig?),
+        }
     }
     let needs_you: u64 = rigs
         .iter()

@@ -1,8 +1,9 @@
 //! Towns of a user.
 
 use actix_web::HttpResponse;
+use serde_json::json;
 
-use crate::http::{answer, ctx::Ctx, failure::Failure, input::Body, view};
+use crate::http::{answer, ctx::Ctx, failure::Failure, input::Body, once::Ticket, view};
 
 /// The longest name of a town or a rig, in characters.
 pub(super) const NAME_MAX: usize = 64;
@@ -10,11 +11,20 @@ pub(super) const NAME_MAX: usize = 64;
 /// `POST /api/users/{u}/towns`.
 pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let user = ctx.user()?;
+    let ticket = ctx.once(&body)?;
     let mut fields = body.fields()?;
     let name = fields.required_text("name", NAME_MAX);
     fields.finish()?;
-    let town = ctx.directory().create_town(user, &name).await?;
+    let once = ticket.as_ref().map(Ticket::once);
+    let town = ctx.directory().create_town_once(user, &name, once).await?;
     Ok(answer::created(view::town(&town)))
+}
+
+/// `DELETE /api/users/{u}/towns/{t}`: only a town without rigs.
+pub(crate) async fn delete(ctx: Ctx) -> Result<HttpResponse, Failure> {
+    let (user, town) = (ctx.user()?, ctx.town_id()?);
+    ctx.directory().delete_town(user, &town).await?;
+    Ok(answer::ok(json!({ "deleted": true })))
 }
 
 /// `GET /api/users/{u}/towns`: oldest first.

@@ -7,12 +7,14 @@ use rig::{CredentialSource, ReviewMode, RigConfig, TownId};
 use runtime::RigPatch;
 use secrecy::SecretString;
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::http::{
     answer,
     ctx::Ctx,
     failure::Failure,
     input::{Body, Fields},
+    once::Ticket,
     view,
 };
 
@@ -52,6 +54,7 @@ struct Changeable {
 /// `POST /api/users/{u}/rigs`.
 pub(crate) async fn create_rig(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let user = ctx.user()?;
+    let ticket = ctx.once(&body)?;
     let mut fields = body.fields()?;
     let town = fields.required_text("town_id", ID_MAX);
     let git_url = git_url(&mut fields);
@@ -61,6 +64,13 @@ pub(crate) async fn create_rig(ctx: Ctx, body: Body) -> Result<HttpResponse, Fai
         fields.issue("name", "is required");
     }
     fields.finish()?;
+    let once = ticket.as_ref().map(Ticket::once);
+    if let Some(once) = &once
+        && let Some(row) = ctx.directory().rig_made_before(once).await?
+    {
+        // Before its token is stored a second time.
+        return Ok(answer::created(view::rig(&row)));
+    }
     let no_town = || Failure::not_found("Town not found");
     let town_id = TownId::new(town).map_err(|_| no_town())?;
     // Before the token is stored: a refused request leaves nothing behind.
@@ -80,7 +90,7 @@ pub(crate) async fn create_rig(ctx: Ctx, body: Body) -> Result<HttpResponse, Fai
         review: given.review.unwrap_or_default(),
         credentials: stored(&ctx, given.token).await?.unwrap_or_default(),
     };
-    let row = ctx.directory().create_rig(user, config).await?;
+    let row = ctx.directory().create_rig_once(user, config, once).await?;
     Ok(answer::created(view::rig(&row)))
 }
 
@@ -112,6 +122,13 @@ pub(crate) async fn update_rig(ctx: Ctx, body: Body) -> Result<HttpResponse, Fai
     };
     let row = ctx.directory().update_rig(user, &rig, patch).await?;
     Ok(answer::ok(view::rig(&row)))
+}
+
+/// `DELETE /api/users/{u}/rigs/{r}`: what runs is stopped; the clone stays.
+pub(crate) async fn delete_rig(ctx: Ctx) -> Result<HttpResponse, Failure> {
+    let (user, rig) = (ctx.user()?, ctx.rig_id()?);
+    ctx.directory().delete_rig(user, &rig).await?;
+    Ok(answer::ok(json!({ "deleted": true })))
 }
 
 fn no_rig() -> Failure {

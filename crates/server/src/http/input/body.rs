@@ -24,6 +24,11 @@ const DEPTH_MAX: usize = 64;
 pub(crate) struct Body(BytesMut);
 
 impl Body {
+    /// The bytes as they came.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The fields of a body that has to be there.
     pub(crate) fn fields(self) -> Result<Fields, Failure> {
         if self.0.is_empty() {
