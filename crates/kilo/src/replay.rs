@@ -337,3 +337,28 @@ fn a_crashed_turn_is_seen_in_its_messages() {
     // What the spinner left behind is no output.
     assert!(!crate::judge::has_output(&messages));
 }
+
+#[test]
+fn what_comes_after_a_completed_turn_is_no_progress() {
+    for name in ["ok", "tool-bash", "e401", "malformed"] {
+        let messages = messages(name);
+        let id = messages.first().unwrap().info.session_id.clone();
+        let mut turn = Turn::new(id, "/w/repo".to_owned(), Redactor::default());
+        turn.prompted();
+        let mut late = Vec::new();
+        let mut over = false;
+        for event in &events(name) {
+            for want in turn.on_event(event) {
+                match want {
+                    Want::Close(reason) => {
+                        turn.finish(reason, &messages);
+                        over = true;
+                    }
+                    Want::Tell(told @ SessionEvent::Progress { .. }) if over => late.push(told),
+                    Want::Tell(_) | Want::Resync | Want::ResyncSoon => {}
+                }
+            }
+        }
+        assert!(over && late.is_empty(), "{name}: {late:?}");
+    }
+}

@@ -238,7 +238,12 @@ impl Turn {
     }
 
     fn on_message(&mut self, info: &MessageInfo) -> Vec<Want> {
-        if info.role == "assistant" && self.count_usage(info) {
+        if info.role != "assistant" {
+            // Kilo writes the prompt's own message again after the turn has closed. Taken for
+            // progress, it would look as if the turn went on, and nobody would judge it.
+            return Vec::new();
+        }
+        if self.count_usage(info) {
             vec![Want::Tell(SessionEvent::Usage(self.usage()))]
         } else {
             progress(false, None)
