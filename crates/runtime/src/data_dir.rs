@@ -31,6 +31,17 @@ pub struct DataDir {
     lock: Mutex<Option<File>>,
 }
 
+/// What a look at a data directory shows; all unset for one that a first start would make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirFacts {
+    /// The id that marks its processes, once it has one.
+    pub instance: Option<String>,
+    /// Whether a living process uses it.
+    pub is_held: bool,
+    /// That process, where it has written it down.
+    pub pid: Option<u32>,
+}
+
 /// Why a data directory can not be used. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -143,6 +154,37 @@ impl DataDir {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         drop(lock);
+    }
+
+    /// Looks at a directory without changing it. Blocks on the disk. For the moment of the look a
+    /// start may find it in use.
+    ///
+    /// # Errors
+    /// What [`DataDir::open`] would say, but for `Held`.
+    pub fn peek(path: &Path) -> Result<DirFacts, DataDirError> {
+        if !path.is_absolute() {
+            let path = path.to_owned();
+            return Err(DataDirError::Relative { path });
+        }
+        if !path.exists() {
+            let parent = path.parent().unwrap_or(path).to_owned();
+            return if parent.is_dir() {
+                Ok(DirFacts::default())
+            } else {
+                Err(DataDirError::ParentMissing { parent })
+            };
+        }
+        if !path.is_dir() {
+            let path = path.to_owned();
+            return Err(DataDirError::NotADirectory { path });
+        }
+        let instance = inspect(path)?.map(|marker| marker.instance);
+        let (is_held, pid) = holder(path);
+        Ok(DirFacts {
+            instance,
+            is_held,
+            pid,
+        })
     }
 
     /// The directory itself.
@@ -277,6 +319,20 @@ fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);
     options
+}
+
+/// Whether the lock is taken, and by whom. Opened for reading alone: nothing is made or written.
+fn holder(path: &Path) -> (bool, Option<u32>) {
+    let Ok(lock) = File::open(path.join(LOCK)) else {
+        return (false, None);
+    };
+    let is_held = flock(&lock, FlockOperation::NonBlockingLockShared)
+        .is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK);
+    let mut text = String::new();
+    // Half a word is no pid: the holder may be writing it right now.
+    let _ = lock.take(32).read_to_string(&mut text);
+    let pid = text.strip_suffix('\n').and_then(|pid| pid.parse().ok());
+    (is_held, pid.filter(|_| is_held))
 }
 
 fn take_lock(path: &Path) -> Result<File, DataDirError> {

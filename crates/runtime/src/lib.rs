@@ -12,6 +12,7 @@
 //! ```
 
 mod agent;
+pub mod checkup;
 mod container;
 mod containers;
 mod data_dir;
@@ -30,7 +31,7 @@ mod threads;
 mod vault;
 mod workspace;
 
-pub use data_dir::{DataDir, DataDirError};
+pub use data_dir::{DataDir, DataDirError, DirFacts};
 pub use directory::{Directory, RigPatch, RigRow, Town};
 pub use error::Error;
 pub use once::{KEYS_MAX, ONCE_MS, Once};

@@ -129,6 +129,16 @@ fn bare(name: &str) -> &str {
     name.strip_prefix("kilo/").unwrap_or(name)
 }
 
+/// Asks the gateway for its models and looks at none of them.
+pub(crate) async fn ask_models(credentials: &Credentials) -> Result<(), Failure> {
+    let http = http_client().map_err(|error| {
+        let text = format!("the system refused an HTTP client: {error}");
+        failure(Class::Gateway, text)
+    })?;
+    let _: serde_json::Value = get(&http, credentials, "/api/openrouter/models").await?;
+    Ok(())
+}
+
 /// Asks the gateway for its models: proves that it is there and takes the token.
 async fn check_model(http: &Client, credentials: &Credentials, model: &str) -> Result<(), Failure> {
     #[derive(Deserialize)]

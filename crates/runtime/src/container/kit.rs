@@ -98,7 +98,12 @@ impl Kit {
 
 /// The marker of a data directory's processes.
 pub(crate) fn marker(data: &DataDir) -> Vec<(String, String)> {
-    vec![("WELLHEAD_INSTANCE".to_owned(), data.instance().to_owned())]
+    marker_of(data.instance())
+}
+
+/// The same, by the directory's id alone.
+pub(crate) fn marker_of(instance: &str) -> Vec<(String, String)> {
+    vec![("WELLHEAD_INSTANCE".to_owned(), instance.to_owned())]
 }
 
 pub(crate) fn millis(ms: i64) -> u64 {

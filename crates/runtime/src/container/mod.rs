@@ -10,6 +10,6 @@ mod ledger;
 mod servers;
 
 pub(crate) use actor::{ContainerActor, Crew, Drain};
-pub(crate) use kit::{Kit, marker};
+pub(crate) use kit::{Kit, marker, marker_of};
 pub(crate) use ledger::{Boot, Finish, Ledger, LedgerEffect, NoteSession, Told, Untold};
 pub(crate) use servers::{ServerLease, Servers};

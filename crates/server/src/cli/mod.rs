@@ -37,13 +37,19 @@ enum Command {
     Up(UpArgs),
     /// See a whole town work on this machine, without a key and without cost
     Demo(crate::demo::Args),
+    /// Check this machine and a data directory, and name what mends them
+    Doctor(crate::doctor::Args),
 }
 
 /// Parses the arguments, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The demo tells its own story.
-    start_log(if matches!(cli.command, Command::Demo(_)) { "error" } else { "info" });
+    // The demo and the doctor tell their own story.
+    start_log(if matches!(cli.command, Command::Demo(_) | Command::Doctor(_)) {
+        "error"
+    } else {
+        "info"
+    });
     let threads = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -57,6 +63,10 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Up(args) => Box::pin(up::run(args)).await,
             Command::Demo(args) => Box::pin(crate::demo::run(args)).await,
+            Command::Doctor(args) => match paths::chosen(args.data_dir.as_deref()) {
+                Ok(dir) => Box::pin(crate::doctor::run(&args, dir)).await,
+                Err(why) => exit::failed(Exit::Usage, &why),
+            },
         }
     });
     threads.shutdown_timeout(THREADS_END);
