@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use wellhead::gateway::{Gateway, GatewaySettings, Script};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 const KILO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fake-kilo.mjs");
 const CANARY: &str = "canary-5d1e7c3a9b";
 const CHECKS: [&str; 12] = [
