@@ -133,6 +133,7 @@ async fn without_programs_it_says_so_and_goes_on() {
     assert_eq!(report.exit, Some(1));
     report.shows("git", "fail", "not on the PATH");
     report.shows("kilo", "fail", "does not exist");
+    assert_eq!(report.of("kilo").2, "npm install -g @kilocode/cli@7.7.7");
     report.shows("node", "warn", "not on the PATH");
     report.shows("npm", "warn", "not on the PATH");
     report.shows("data dir", "ok", "is ours");

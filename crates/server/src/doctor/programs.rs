@@ -25,9 +25,9 @@ pub(super) async fn git() -> Finding {
 
 pub(super) async fn kilo(setting: Option<&Path>, data_dir: &Path) -> Finding {
     let install = data_dir.join("kilo");
+    // Never into the data directory: one without a marker that holds files is taken for another's.
     let fix = format!(
-        "npm install --prefix '{}' @kilocode/cli@{}",
-        install.display(),
+        "npm install -g @kilocode/cli@{}",
         runtime::checkup::KILO_TESTED
     );
     match runtime::checkup::kilo(setting, install).await {
