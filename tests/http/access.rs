@@ -13,6 +13,7 @@ fn path_of(route: &RouteInfo) -> String {
         .replace("{rig}", "rig-1")
         .replace("{agent}", "agent-1")
         .replace("{bead}", "bead-1")
+        .replace("{review}", "review-1")
         .replace("{user}", "user-1")
         .replace("{town}", "town-1")
 }

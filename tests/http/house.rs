@@ -76,6 +76,30 @@ impl House {
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(Settings::new(dir.path().join("data")));
+        Self::open(dir, settings, facade).await
+    }
+
+    /// The same house after the end of its process: everything starts again on the same data.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self {
+            facade,
+            runtime,
+            _dir: dir,
+            ..
+        } = self;
+        facade.stop().await;
+        drop(facade);
+        runtime.stop(Duration::from_secs(20)).await;
+        drop(runtime);
+        let settings = Settings::new(dir.path().join("data"));
+        Self::open(dir, settings, |settings| settings).await
+    }
+
+    async fn open(
+        dir: TempDir,
+        settings: Settings,
+        facade: impl FnOnce(FacadeSettings) -> FacadeSettings,
+    ) -> Self {
         let runtime = Box::pin(Runtime::start(settings)).await.unwrap();
         let given = FacadeSettings {
             jwt_secret: Some(SecretString::from(SECRET)),

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, Addr, ArbiterHandle};
@@ -17,7 +17,9 @@ use tokio::sync::OnceCell;
 
 use crate::{
     Error,
-    container::{Boot, ContainerActor, Crew, Drain, Kit, Ledger, Servers, Untold},
+    container::{
+        Aboards, Boot, ContainerActor, ContainerView, Crew, Drain, Kit, Ledger, Servers, Untold,
+    },
     data_dir::DataDir,
     directory::Directory,
     messages::{ContainerPort, ContainerStarted, RigPort},
@@ -55,6 +57,7 @@ struct Container {
     addr: Addr<ContainerActor>,
     ledger: Stub<Ledger>,
     kit: Arc<Kit>,
+    since: Instant,
 }
 
 impl Containers {
@@ -116,7 +119,13 @@ impl Containers {
         );
         let addr = ContainerActor::start_in_arbiter(&parts.arbiter, move |_| actor);
         tracing::info!(%town, %incarnation, "container started");
-        Ok(Container { addr, ledger, kit })
+        let since = Instant::now();
+        Ok(Container {
+            addr,
+            ledger,
+            kit,
+            since,
+        })
     }
 
     /// Tells every rig of the town about the new life: nothing is live yet.
@@ -180,6 +189,23 @@ impl Containers {
             .values()
             .filter_map(|cell| cell.get().cloned())
             .collect()
+    }
+
+    /// A town's container as of now; nothing is started by looking.
+    pub(crate) async fn view(&self, town: &TownId) -> ContainerView {
+        let found = {
+            let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+            started.get(town).and_then(|cell| cell.get().cloned())
+        };
+        let Some(container) = found else {
+            return ContainerView::default();
+        };
+        ContainerView {
+            // A dead actor has nobody on board.
+            aboard: container.addr.send(Aboards).await.unwrap_or_default(),
+            servers: container.kit.servers.pids().await.len(),
+            uptime: container.since.elapsed(),
+        }
     }
 
     /// Pids of all `kilo serve` children.

@@ -241,11 +241,7 @@ impl Handle<RemoveRig> for DirectoryActor {
 }
 
 impl DirectoryActor {
-    fn is_repeated(
-        &self,
-        turn: &Turn<'_, Configured>,
-        once: Option<&Once>,
-    ) -> Result<bool, Error> {
+    fn is_repeated(&self, turn: &Turn<'_, Configured>, once: Option<&Once>) -> Result<bool, Error> {
         once.map_or(Ok(false), |once| self.memory.is_repeated(once, turn.now()))
     }
 

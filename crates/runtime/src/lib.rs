@@ -31,6 +31,7 @@ mod threads;
 mod vault;
 mod workspace;
 
+pub use container::{Aboard, ContainerView};
 pub use data_dir::{DataDir, DataDirError, DirFacts};
 pub use directory::{Directory, RigPatch, RigRow, Town};
 pub use error::Error;

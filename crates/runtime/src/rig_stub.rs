@@ -4,14 +4,15 @@
 
 use durable::{Order, Stub};
 use rig::{
-    Agent, AgentId, Bead, BeadEvent, BeadId, Completion, DispatchId, DoneReport, Input, NewBead,
-    Policy, Reply, Report, Rig, Timestamp,
+    Agent, AgentEvent, AgentId, Bead, BeadEvent, BeadId, Completion, DispatchId, DoneReport, Input,
+    NewBead, Policy, Reply, Report, Rig, Timestamp,
 };
+use serde::de::DeserializeOwned;
 
 use crate::{
     Error,
     once::{self, Once, Said},
-    rig_actor::{EVENT_PREFIX, Look, RigActor, Tell, TellOnce},
+    rig_actor::{EVENT_PREFIX, Look, RigActor, Tell, TellOnce, agent_event_prefix},
 };
 
 /// The handle of one rig. It need not exist: the first write makes it.
@@ -162,9 +163,36 @@ impl RigStub {
             .map(|(key, value)| event_of(self.stub.id().as_str(), key, value))
             .collect()
     }
+
+    /// An agent's own events from the number `from` on, oldest first, at most `limit`. Read from
+    /// disk; wakes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Store`] as its text says.
+    pub async fn agent_events(
+        &self,
+        agent: &AgentId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<AgentEvent>, Error> {
+        let prefix = agent_event_prefix(agent);
+        let from = format!("{prefix}{from:020}");
+        let found = self
+            .stub
+            .scan(&prefix, Some(&from), limit, Order::Ascending)
+            .await?;
+        found
+            .into_iter()
+            .map(|(key, value)| event_of(self.stub.id().as_str(), key, value))
+            .collect()
+    }
 }
 
-fn event_of(id: &str, key: String, value: serde_json::Value) -> Result<BeadEvent, Error> {
+fn event_of<T: DeserializeOwned>(
+    id: &str,
+    key: String,
+    value: serde_json::Value,
+) -> Result<T, Error> {
     serde_json::from_value(value).map_err(|error| {
         let (object, reason) = (id.to_owned(), error.to_string());
         Error::Store(durable::Error::Corrupt {

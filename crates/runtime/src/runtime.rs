@@ -252,6 +252,11 @@ impl Runtime {
             .collect())
     }
 
+    /// A town's container as of now: who is on board, and what runs. Starts nothing.
+    pub async fn container(&self, town: &rig::TownId) -> crate::ContainerView {
+        self.inner.containers.view(town).await
+    }
+
     /// Pids of the `kilo serve` children.
     pub async fn server_pids(&self) -> Vec<u32> {
         self.inner.containers.server_pids().await

@@ -25,7 +25,7 @@ use rig::{
 use tokio::sync::mpsc;
 
 use crate::{
-    container::{Finish, Kit, Ledger, ServerLease},
+    container::{Finish, Kit, Ledger, ServerLease, Sight},
     messages::RigPort,
     workspace::Worktree,
 };
@@ -49,6 +49,7 @@ pub(crate) struct Agent {
     pub(crate) incarnation: Incarnation,
     pub(crate) rig: RigId,
     pub(crate) order: Box<DispatchOrder>,
+    pub(crate) sight: Sight,
 }
 
 /// What a start has reached so far; the end gives back whatever is there.

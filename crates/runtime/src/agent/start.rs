@@ -36,6 +36,8 @@ impl Agent {
 
     async fn note_session(&self, gear: &Gear) {
         let Some(session) = &gear.session else { return };
+        let port = gear.lease.as_ref().map(|lease| lease.server().port());
+        self.sight.opened(session.id(), port);
         let note = crate::container::NoteSession {
             rig: self.rig.clone(),
             dispatch: self.dispatch().clone(),

@@ -85,10 +85,12 @@ impl Agent {
     async fn on_event(&self, gear: &mut Gear, watch: &mut Watch, event: SessionEvent) -> Over {
         match event {
             SessionEvent::TurnOpened => {
+                self.sight.moved();
                 watch.moved();
                 return self.report_start(gear, watch).await;
             }
             SessionEvent::Progress { output, tool } => {
+                self.sight.moved();
                 watch.moved();
                 watch.note_tool(tool);
                 if output && !watch.output {
@@ -131,6 +133,7 @@ impl Agent {
     }
 
     fn on_turn_end(&self, watch: &mut Watch, end: TurnEnd) -> Over {
+        self.sight.turned();
         watch.moved();
         watch.tools.clear();
         watch.output |= end.model_output;

@@ -15,7 +15,7 @@ use rig::{DispatchId, Incarnation, RigId};
 use tokio::sync::mpsc;
 
 use super::{
-    Kit,
+    Aboard, Kit, Sight,
     ledger::{AskStop, Finish, Ledger, Stopping, Take, Taken},
 };
 use crate::{
@@ -35,6 +35,8 @@ pub(crate) struct ContainerActor {
     pub(crate) rigs: RigPort,
     pub(crate) incarnation: Incarnation,
     crew: BTreeMap<(RigId, DispatchId), mpsc::Sender<StopOrder>>,
+    /// What can be seen of each of the crew.
+    sights: BTreeMap<(RigId, DispatchId), Sight>,
     /// Stops that came between the ledger's word and the task's start.
     early_stops: BTreeSet<(RigId, DispatchId)>,
     /// Rigs whose breaker is open, with the reason.
@@ -56,6 +58,7 @@ impl ContainerActor {
             rigs,
             incarnation,
             crew: BTreeMap::new(),
+            sights: BTreeMap::new(),
             early_stops: BTreeSet::new(),
             tripped: BTreeMap::new(),
             draining: false,
@@ -76,6 +79,8 @@ impl ContainerActor {
             });
         }
         self.crew.insert(key.clone(), stop);
+        let sight = Sight::new(rig.clone(), order.agent.clone(), order.dispatch.clone());
+        self.sights.insert(key.clone(), sight.clone());
         let agent = Agent {
             kit: Arc::clone(&self.kit),
             ledger: self.ledger.clone(),
@@ -83,6 +88,7 @@ impl ContainerActor {
             incarnation: self.incarnation.clone(),
             rig,
             order,
+            sight,
         };
         let ledger = self.ledger.clone();
         let me = ctx.address();
@@ -121,6 +127,11 @@ pub(crate) struct Stopped {
 pub(crate) struct Drain {
     pub(crate) grace_ms: i64,
 }
+
+/// Who is on board?
+#[derive(Message)]
+#[rtype(result = "Vec<Aboard>")]
+pub(crate) struct Aboards;
 
 /// How many agents are on board?
 #[derive(Message)]
@@ -244,6 +255,7 @@ impl Handler<Stopped> for ContainerActor {
 
     fn handle(&mut self, message: Stopped, _ctx: &mut Self::Context) {
         self.crew.remove(&message.key);
+        self.sights.remove(&message.key);
         self.early_stops.remove(&message.key);
     }
 }
@@ -262,6 +274,14 @@ impl Handler<Drain> for ContainerActor {
             // A full channel already holds orders to stop.
             let _ = stop.try_send(order);
         }
+    }
+}
+
+impl Handler<Aboards> for ContainerActor {
+    type Result = Vec<Aboard>;
+
+    fn handle(&mut self, _message: Aboards, _ctx: &mut Self::Context) -> Self::Result {
+        self.sights.values().map(Sight::see).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, web::Data};
-use rig::{AgentId, BeadId, DispatchId, RigId, TownId};
+use rig::{AgentId, BeadId, DispatchId, ReviewId, RigId, TownId};
 use runtime::{Directory, RigStub, Runtime};
 
 use super::{
@@ -118,6 +118,11 @@ impl Ctx {
     /// The route's agent.
     pub(crate) fn agent_id(&self) -> Result<AgentId, Failure> {
         agent_id(self.param("agent"))
+    }
+
+    /// The route's review entry.
+    pub(crate) fn review_id(&self) -> Result<ReviewId, Failure> {
+        ReviewId::new(self.param("review")).map_err(|_| Failure::not_found("Review not found"))
     }
 
     /// The route's town.

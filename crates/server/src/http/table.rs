@@ -12,7 +12,7 @@ use actix_web::{
 use super::{
     access::{Caller, admit},
     api::{
-        agents, beads, escalations, events, health, reports, rigs, session, snapshot, towns, users,
+        agents, beads, container, escalations, events, health, mail, reports, reviews, rigs, session, snapshot, towns, users, work,
     },
     failure::Failure,
 };
@@ -103,6 +103,8 @@ const fn stream(path: &'static str, access: Access, route: fn() -> Route) -> Ent
     }
 }
 
+const AGENT: &str = "/api/rigs/{rig}/agents/{agent}";
+const REVIEWS: &str = "/api/rigs/{rig}/review-queue";
 const HOOK: &str = "/api/rigs/{rig}/agents/{agent}/hook";
 const BEAD: &str = "/api/rigs/{rig}/beads/{bead}";
 const TOWN: &str = "/api/users/{user}/towns/{town}";
@@ -135,12 +137,26 @@ static ENTRIES: &[Entry] = &[
     // Agents.
     post("/api/rigs/{rig}/agents", Access::Admin, || web::post().to(agents::create)),
     get("/api/rigs/{rig}/agents", Access::Read, || web::get().to(agents::list)),
-    get("/api/rigs/{rig}/agents/{agent}", Access::AgentRead, || web::get().to(agents::show)),
+    // Before the agents by id, which it would be one of.
+    post("/api/rigs/{rig}/agents/get-or-create", Access::Admin, || web::post().to(agents::get_or_create)),
+    get(AGENT, Access::AgentRead, || web::get().to(agents::show)),
+    row("DELETE", AGENT, Access::Admin, || web::delete().to(agents::delete)),
+    get("/api/rigs/{rig}/agents/{agent}/prime", Access::AgentRead, || web::get().to(work::prime)),
+    post("/api/rigs/{rig}/agents/{agent}/checkpoint", Access::AgentWrite, || web::post().to(work::checkpoint)),
+    get("/api/rigs/{rig}/agents/{agent}/mail", Access::AgentRead, || web::get().to(mail::list)),
+    post("/api/rigs/{rig}/mail", Access::RigWrite, || web::post().to(mail::send)),
+    get("/api/rigs/{rig}/agents/{agent}/events", Access::AgentRead, || web::get().to(mail::events)),
+    post("/api/rigs/{rig}/agent-events", Access::RigWrite, || web::post().to(mail::append_event)),
     post(HOOK, Access::AgentWrite, || web::post().to(agents::hook)),
     row("DELETE", HOOK, Access::AgentWrite, || web::delete().to(agents::unhook)),
     post("/api/rigs/{rig}/agents/{agent}/done", Access::AgentReport, || web::post().to(reports::done)),
     post("/api/rigs/{rig}/agents/{agent}/completed", Access::AgentReport, || web::post().to(reports::completed)),
     post("/api/rigs/{rig}/agents/{agent}/heartbeat", Access::AgentReport, || web::post().to(reports::heartbeat)),
+
+    // The review queue.
+    post(REVIEWS, Access::RigWrite, || web::post().to(reviews::submit)),
+    get(REVIEWS, Access::Read, || web::get().to(reviews::list)),
+    post("/api/rigs/{rig}/review-queue/{review}/complete", Access::Admin, || web::post().to(reviews::complete)),
 
     // The rig.
     post("/api/rigs/{rig}/escalations", Access::RigWrite, || web::post().to(escalations::create)),
@@ -161,6 +177,13 @@ static ENTRIES: &[Entry] = &[
     get(USER_RIG, Access::Read, || web::get().to(users::show_rig)),
     row("PATCH", USER_RIG, Access::Admin, || web::patch().to(users::update_rig)),
     row("DELETE", USER_RIG, Access::Admin, || web::delete().to(users::delete_rig)),
+
+    // A town's container.
+    post("/api/towns/{town}/container/agents/start", Access::Admin, || web::post().to(container::start)),
+    post("/api/towns/{town}/container/agents/{agent}/stop", Access::Admin, || web::post().to(container::stop)),
+    post("/api/towns/{town}/container/agents/{agent}/message", Access::Admin, || web::post().to(container::message)),
+    get("/api/towns/{town}/container/agents/{agent}/status", Access::Read, || web::get().to(container::status)),
+    get("/api/towns/{town}/container/health", Access::Read, || web::get().to(container::health)),
 
     // Everything at once.
     get("/api/escalations", Access::Read, || web::get().to(escalations::list)),

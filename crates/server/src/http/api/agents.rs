@@ -1,4 +1,4 @@
-//! Agents: registered, listed, hooked.
+//! Agents: registered, found, listed, hooked, removed.
 
 use actix_web::HttpResponse;
 use rig::{Agent, AgentStatus, Input, Reply, Role, Rig};
@@ -33,12 +33,35 @@ pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
         name,
         identity,
     };
-    let show = |rig: &Rig, reply: &Reply| match reply {
+    let agent = once::tell(&rig, ticket.as_ref(), input, shown).await?;
+    Ok(answer::created(agent))
+}
+
+/// `POST R/agents/get-or-create`.
+pub(crate) async fn get_or_create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
+    let rig = ctx.rig()?;
+    let ticket = ctx.once(&body)?;
+    let mut fields = body.fields()?;
+    let role = fields.required_word("role", ROLES).unwrap_or(Role::Polecat);
+    fields.finish()?;
+    let input = Input::GetOrCreateAgent { role };
+    let agent = once::tell(&rig, ticket.as_ref(), input, shown).await?;
+    Ok(answer::ok(agent))
+}
+
+/// An answer that is an agent.
+fn shown(rig: &Rig, reply: &Reply) -> Value {
+    match reply {
         Reply::Agent(agent) => view::agent(rig, agent),
         _ => Value::Null,
-    };
-    let agent = once::tell(&rig, ticket.as_ref(), input, show).await?;
-    Ok(answer::created(agent))
+    }
+}
+
+/// `DELETE R/agents/{a}`.
+pub(crate) async fn delete(ctx: Ctx) -> Result<HttpResponse, Failure> {
+    let agent = ctx.agent_id()?;
+    ctx.rig()?.tell(Input::DeleteAgent { agent }).await?;
+    Ok(answer::ok(json!({ "deleted": true })))
 }
 
 /// `GET R/agents`: oldest first.

@@ -15,7 +15,7 @@ use crate::http::{
 };
 
 /// The longest title, in characters.
-const TITLE_MAX: usize = 1_000;
+pub(super) const TITLE_MAX: usize = 1_000;
 /// The longest text of a bead, in bytes.
 const BODY_MAX: usize = 256 * 1024;
 /// The longest id that is read at all, in characters.

@@ -9,7 +9,12 @@ use runtime::RigStub;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::http::{answer, ctx::Ctx, failure::Failure, input::Body};
+use crate::http::{
+    answer,
+    ctx::Ctx,
+    failure::Failure,
+    input::{Body, Fields},
+};
 
 use super::beads::ID_MAX;
 
@@ -32,11 +37,7 @@ enum Ended {
 pub(crate) async fn done(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let rig = ctx.rig()?;
     let mut fields = body.fields()?;
-    let report = DoneReport {
-        branch: fields.required_text("branch", BRANCH_MAX),
-        pr_url: fields.text("pr_url", URL_MAX),
-        summary: fields.long_text("summary", SUMMARY_MAX),
-    };
+    let report = done_report(&mut fields);
     let named = fields.text("agent_id", ID_MAX);
     let dispatch = fields.text("dispatch_id", DISPATCH_MAX);
     fields.finish()?;
@@ -45,6 +46,15 @@ pub(crate) async fn done(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> 
     rig.done(&ctx.agent_id()?, dispatch.as_ref(), report)
         .await?;
     Ok(answer::ok(json!({ "done": true })))
+}
+
+/// What an agent says of the work that it hands in.
+pub(super) fn done_report(fields: &mut Fields) -> DoneReport {
+    DoneReport {
+        branch: fields.required_text("branch", BRANCH_MAX),
+        pr_url: fields.text("pr_url", URL_MAX),
+        summary: fields.long_text("summary", SUMMARY_MAX),
+    }
 }
 
 /// `POST R/agents/{a}/completed`.

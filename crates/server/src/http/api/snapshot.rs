@@ -133,13 +133,6 @@ fn of_rig(rig: &Rig, id: &RigId, now: Timestamp) -> Value {
         "beads": beads,
         "beads_total": open + closed,
         "escalations": escalations.iter().map(|bead| view::bead(bead, frame)).collect::<Vec<_>>(),
-        "needs_you": escalations.len() + reviews(rig),
+        "needs_you": escalations.len() + rig.open_reviews().count(),
     })
-}
-
-/// Work that waits for a person's review.
-fn reviews(rig: &Rig) -> usize {
-    rig.unfinished()
-        .filter(|bead| matches!(bead.phase, Phase::InReview { .. }))
-        .count()
 }

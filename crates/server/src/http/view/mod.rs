@@ -6,6 +6,8 @@ mod agent;
 mod bead;
 mod breaker;
 mod event;
+mod mail;
+mod review;
 mod time;
 mod town;
 
@@ -13,5 +15,7 @@ pub(crate) use agent::{agent, status as agent_status};
 pub(crate) use bead::{Frame, attempt, bead};
 pub(crate) use breaker::breaker;
 pub(crate) use event::event;
+pub(crate) use mail::{agent_event, mail};
+pub(crate) use review::review;
 pub(crate) use time::{parse as parse_time, text as time};
 pub(crate) use town::{rig, town};
