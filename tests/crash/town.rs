@@ -190,7 +190,6 @@ impl Town {
 
     /// Lets all clients ask, slings work, and kills the server at a random moment.
     async fn load_and_kill(&mut self, server: Server, no: usize) -> usize {
-        let signs = self.dir.path().join("signs");
         // Two of three trials wait for a session first; real sessions are few and slow.
         let wants_live = self.plan.is_real || no % 3 != 0;
         let moment = Duration::from_millis(self.rng.random_range(0..900));
@@ -199,7 +198,10 @@ impl Town {
         for work in first..first + slings {
             self.works.push(Work::new(work, RIGS, &mut self.rng));
         }
-        let alive = self.life_signs();
+        if self.plan.is_real {
+            // A real session takes many times as long to start beside the load.
+            self.sling_and_wait(&server.api, first, wants_live).await;
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = tokio::task::JoinSet::new();
         for mut client in self.clients.drain(..) {
@@ -209,8 +211,23 @@ impl Town {
                 client
             });
         }
+        if !self.plan.is_real {
+            self.sling_and_wait(&server.api, first, wants_live).await;
+        }
+        // The random moment itself, not a wait for anything.
+        tokio::time::sleep(moment).await;
+        let in_flight = server.kill().await;
+        stop.store(true, Ordering::SeqCst);
+        self.clients = clients.join_all().await;
+        in_flight
+    }
+
+    /// Slings the works from `first` on, and waits for a session to begin if one is wanted.
+    async fn sling_and_wait(&mut self, api: &Api, first: usize, wants_live: bool) {
+        let signs = self.dir.path().join("signs");
+        let alive = self.life_signs();
         for work in &mut self.works[first..] {
-            work.sling(&server.api, &self.rigs, &signs).await;
+            work.sling(api, &self.rigs, &signs).await;
         }
         let deadline = Instant::now() + LIVE_WITHIN;
         while wants_live && self.life_signs() <= alive {
@@ -221,12 +238,6 @@ impl Town {
             );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // The random moment itself, not a wait for anything.
-        tokio::time::sleep(moment).await;
-        let in_flight = server.kill().await;
-        stop.store(true, Ordering::SeqCst);
-        self.clients = clients.join_all().await;
-        in_flight
     }
 
     /// Grows with each turn that has begun.
