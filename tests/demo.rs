@@ -68,7 +68,7 @@ async fn the_demo_ends_as_it_should_twice_in_a_row() {
 /// `elsewhere`: what a gateway of the environment was asked for.
 fn check(report: &Value, data: &Path, elsewhere: &[RequestLog]) {
     let beads = report["beads"].as_array().unwrap();
-    let [worked, keyless, malformed, empty] = &beads[..] else {
+    let [worked, keyless, malformed, empty, survivor] = &beads[..] else {
         panic!("{report:#}")
     };
     assert_eq!(worked["status"], "closed");
@@ -99,6 +99,27 @@ fn check(report: &Value, data: &Path, elsewhere: &[RequestLog]) {
             .collect();
         assert!(gaps.len() == 4 && gaps.is_sorted(), "{gaps:?}");
     }
+    assert_eq!(survivor["status"], "closed");
+    assert_eq!(survivor["attempts"], 0, "a lost session is not charged");
+    assert_eq!(
+        survivor["session_ids"].as_array().unwrap().len(),
+        1,
+        "no second session"
+    );
+    let repo = PathBuf::from(survivor["repo"].as_str().unwrap());
+    let range = format!(
+        "refs/remotes/origin/main..{}",
+        survivor["branch"].as_str().unwrap()
+    );
+    assert_eq!(
+        git(&repo, &["rev-list", "--count", &range]),
+        "1",
+        "committed once"
+    );
+    assert_eq!(
+        (&report["restarts"], &report["continued_sessions"]),
+        (&1.into(), &1.into())
+    );
     assert_eq!(report["escalations"], 3);
     assert_eq!(report["processes_left"], 0);
     assert_eq!(
@@ -206,9 +227,12 @@ async fn the_token_of_the_demo_is_nowhere_but_in_its_own_file() {
         kilo::marked(&marker(&data)).is_empty(),
         "a process is left after Ctrl-C"
     );
+    // Each of the two servers keeps its own copy.
+    let secrets = [data.join("secrets"), data.join("crash/secrets")];
     let holders = files_with(&data, token.as_bytes());
+    let is_secret = |file: &PathBuf| secrets.iter().any(|dir| file.starts_with(dir));
     assert!(
-        holders.len() == 1 && holders[0].starts_with(data.join("secrets")),
+        holders.len() == 2 && holders.iter().all(is_secret),
         "{holders:?}"
     );
 }

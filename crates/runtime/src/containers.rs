@@ -18,7 +18,8 @@ use tokio::sync::OnceCell;
 use crate::{
     Error,
     container::{
-        Aboards, Boot, ContainerActor, ContainerView, Crew, Drain, Kit, Ledger, Servers, Untold,
+        Aboards, Boot, ContainerActor, ContainerView, Crew, Drain, Kit, Ledger, Servers, Survey,
+        Untold,
     },
     data_dir::DataDir,
     directory::Directory,
@@ -98,8 +99,9 @@ impl Containers {
             reason: error.to_string(),
         })?;
         let ledger = parts.ledgers.stub(&ObjectId::from_name(town.as_str())?);
-        let unreported = ledger.send(Boot).await?;
+        let unreported = ledger.send(Survey).await?;
         self.tell_rigs(town, &incarnation, &unreported).await?;
+        ledger.send(Boot).await?;
         let kit = Arc::new(Kit {
             town: town.clone(),
             data: Arc::clone(&parts.data),

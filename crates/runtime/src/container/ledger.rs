@@ -75,6 +75,10 @@ pub(crate) struct Told {
 /// How many reports has no rig taken yet?
 pub(crate) struct Untold;
 
+/// What a new life finds: dispatches that are taken or over, and not yet told to their rigs. Asked
+/// before [`Boot`], because the rigs have to know of the new life before the first report.
+pub(crate) struct Survey;
+
 /// A new life begins: whatever was taken and is not over is lost.
 pub(crate) struct Boot;
 
@@ -114,9 +118,11 @@ impl Message for Told {
 impl Message for Untold {
     type Reply = usize;
 }
-impl Message for Boot {
-    /// What is over and not yet taken by its rig.
+impl Message for Survey {
     type Reply = Vec<(RigId, DispatchId)>;
+}
+impl Message for Boot {
+    type Reply = ();
 }
 
 fn key(rig: &RigId, dispatch: &DispatchId) -> String {
@@ -273,16 +279,27 @@ impl Handle<Told> for Ledger {
     }
 }
 
-impl Handle<Boot> for Ledger {
+impl Handle<Survey> for Ledger {
     fn handle(
         &mut self,
-        turn: &mut Turn<'_, LedgerEffect>,
-        _boot: Boot,
+        _turn: &mut Turn<'_, LedgerEffect>,
+        _survey: Survey,
     ) -> Vec<(RigId, DispatchId)> {
+        let open = self
+            .entries
+            .values()
+            .filter(|entry| entry.is_taken() || entry.is_untold());
+        open.map(|entry| (entry.rig.clone(), entry.dispatch.clone()))
+            .collect()
+    }
+}
+
+impl Handle<Boot> for Ledger {
+    fn handle(&mut self, turn: &mut Turn<'_, LedgerEffect>, _boot: Boot) {
         let taken: Vec<Entry> = self
             .entries
             .values()
-            .filter(|entry| matches!(entry.state, State::Taken { .. }))
+            .filter(|entry| entry.is_taken())
             .cloned()
             .collect();
         for Entry {
@@ -296,16 +313,10 @@ impl Handle<Boot> for Ledger {
             };
             let text = "wellhead ended while this session ran";
             let failure = Failure::new(Class::Lost, Stage::Session, text);
-            let outcome = Outcome::Failed {
-                failure,
-                work: Work::None,
-            };
+            let work = Work::None;
+            let outcome = Outcome::Failed { failure, work };
             self.end(turn, rig, over(dispatch, session, outcome));
         }
-        let untold = self.entries.values().filter(|entry| entry.is_untold());
-        untold
-            .map(|entry| (entry.rig.clone(), entry.dispatch.clone()))
-            .collect()
     }
 }
 
@@ -319,6 +330,10 @@ impl Handle<Untold> for Ledger {
 }
 
 impl Entry {
+    fn is_taken(&self) -> bool {
+        matches!(self.state, State::Taken { .. })
+    }
+
     fn is_untold(&self) -> bool {
         matches!(self.state, State::Over { told: false, .. })
     }

@@ -45,11 +45,13 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // The demo and the doctor tell their own story.
-    start_log(if matches!(cli.command, Command::Demo(_) | Command::Doctor(_)) {
-        "error"
-    } else {
-        "info"
-    });
+    start_log(
+        if matches!(cli.command, Command::Demo(_) | Command::Doctor(_)) {
+            "error"
+        } else {
+            "info"
+        },
+    );
     let threads = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

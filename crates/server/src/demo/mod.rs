@@ -6,9 +6,11 @@
 //!
 //! ```text
 //! stage (what is started) ─► cast (rigs and beads) ─► story (what happens) ─► report (how it ended)
+//!                                                          └► crash (a second server, killed)
 //! ```
 
 mod cast;
+mod crash;
 mod report;
 pub mod sample;
 mod stage;
@@ -79,7 +81,8 @@ async fn show(args: &Args) -> Result<bool, Trouble> {
 /// Slings the beads and tells what happens; without `--exit` the town stays up until Ctrl-C.
 async fn play(stage: &stage::Stage, args: &Args) -> Result<Option<story::Ending>, Trouble> {
     let cast = cast::Cast::call(stage).await?;
-    let ending = story::tell(stage, &cast).await?;
+    let mut ending = story::tell(stage, &cast).await?;
+    ending.crash = Some(Box::pin(crash::play(stage)).await?);
     if args.exit {
         return Ok(Some(ending));
     }

@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::{
+    crash::Survivor,
     print_line,
     stage::{Ended, KILO_VERSION},
     story::{Ending, Settled},
@@ -21,13 +22,15 @@ pub(super) struct Report {
     data_dir: String,
     kilo_version: &'static str,
     gateway_requests: u64,
+    restarts: u32,
+    continued_sessions: usize,
     ok: bool,
 }
 
 #[derive(Debug, Serialize)]
 struct BeadReport {
     title: String,
-    status: &'static str,
+    status: String,
     dispatches: u64,
     attempts: u32,
     gaps_ms: Vec<i64>,
@@ -39,26 +42,32 @@ struct BeadReport {
     ok: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct FailureReport {
-    class: &'static str,
-    text: String,
+/// Why an attempt failed, or why none is made.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct FailureReport {
+    pub(super) class: String,
+    pub(super) text: String,
 }
 
 impl Report {
     pub(super) fn new(ending: &Ending, ended: &Ended) -> Self {
-        let beads: Vec<BeadReport> = ending.beads.iter().map(BeadReport::new).collect();
+        let mut beads: Vec<BeadReport> = ending.beads.iter().map(BeadReport::new).collect();
+        let crash = ending.crash.as_ref();
+        beads.extend(crash.map(BeadReport::of_survivor));
+        let left = ended.processes_left + crash.map_or(0, |survivor| survivor.processes_left);
         let all_as_they_should = beads.iter().all(|bead| bead.ok);
         Self {
-            ok: all_as_they_should && ended.processes_left == 0 && ending.alarms_of_settled == 0,
+            ok: all_as_they_should && left == 0 && ending.alarms_of_settled == 0,
             beads,
             escalations: ending.escalations,
-            processes_left: ended.processes_left,
+            processes_left: left,
             alarms_pending: ending.alarms_pending,
             seconds: ended.seconds,
             data_dir: ended.data_dir.display().to_string(),
             kilo_version: KILO_VERSION,
             gateway_requests: ended.gateway_requests,
+            restarts: crash.map_or(0, |survivor| survivor.restarts),
+            continued_sessions: crash.map_or(0, |survivor| survivor.continued_sessions),
         }
     }
 
@@ -85,25 +94,45 @@ impl Report {
             }
         }
         print_line(&format!(
-            "{} escalations, {} processes left, {:.1} s, {} gateway requests",
-            self.escalations, self.processes_left, self.seconds, self.gateway_requests
+            "{} escalations, {} restart, {} session continued, {} processes left, {:.1} s",
+            self.escalations,
+            self.restarts,
+            self.continued_sessions,
+            self.processes_left,
+            self.seconds
         ));
     }
 }
 
 impl BeadReport {
+    fn of_survivor(survivor: &Survivor) -> Self {
+        Self {
+            title: survivor.title.clone(),
+            status: survivor.status.clone(),
+            dispatches: survivor.dispatches,
+            attempts: survivor.attempts,
+            gaps_ms: Vec::new(),
+            last_failure: survivor.last_failure.clone(),
+            commit: survivor.commit.clone(),
+            repo: survivor.repo.display().to_string(),
+            branch: survivor.branch.clone(),
+            session_ids: survivor.session_ids.clone(),
+            ok: survivor.is_as_it_should_be(),
+        }
+    }
+
     fn new(settled: &Settled) -> Self {
         let bead = &settled.bead;
         let own = bead.last_failure.as_ref().map(|last| &last.failure);
         let failure = own.or(settled.held_by.as_ref());
         Self {
             title: bead.title.clone(),
-            status: bead.status().as_str(),
+            status: bead.status().as_str().to_owned(),
             dispatches: bead.numbers.dispatch_no,
             attempts: bead.numbers.failures,
             gaps_ms: settled.gaps_ms(),
             last_failure: failure.map(|failure| FailureReport {
-                class: failure.class.as_str(),
+                class: failure.class.as_str().to_owned(),
                 text: failure.text.clone(),
             }),
             commit: bead.commit.clone(),

@@ -32,6 +32,8 @@ pub(super) struct Stage {
     /// Whether the first bead goes to a real gateway.
     pub(super) real_gateway: bool,
     pub(super) data_dir: PathBuf,
+    /// The program that was installed.
+    pub(super) kilo: PathBuf,
     facade: Facade,
     began: Instant,
     json: bool,
@@ -63,7 +65,7 @@ impl Stage {
             began,
             &format!("everything is kept in {}", data_dir.display()),
         );
-        install(&runtime, json, began).await?;
+        let kilo = install(&runtime, json, began).await?;
         let token = random_token();
         let mut gateway = GatewaySettings::new(token.clone());
         gateway.log_file = Some(data_dir.join("gateway.jsonl"));
@@ -76,6 +78,7 @@ impl Stage {
             token,
             real_gateway,
             data_dir,
+            kilo,
             facade,
             began,
             json,
@@ -111,7 +114,7 @@ fn say(json: bool, began: Instant, line: &str) {
     }
 }
 
-async fn install(runtime: &Runtime, json: bool, began: Instant) -> Result<(), Trouble> {
+async fn install(runtime: &Runtime, json: bool, began: Instant) -> Result<PathBuf, Trouble> {
     let dir = runtime.kilo_install_dir();
     let program = ensure_kilo(dir, KILO_VERSION, |progress| match progress {
         Progress::Installing { package } => {
@@ -131,7 +134,7 @@ async fn install(runtime: &Runtime, json: bool, began: Instant) -> Result<(), Tr
         began,
         &format!("kilo {KILO_VERSION}: {}", shown(&program)),
     );
-    Ok(())
+    Ok(program)
 }
 
 fn shown(path: &Path) -> String {

@@ -9,6 +9,7 @@ use rig::{Bead, BeadEvent, EventType, Failure, Phase, RigId};
 use super::{
     Trouble,
     cast::{Cast, Expected, Part},
+    crash::Survivor,
     stage::Stage,
 };
 
@@ -25,6 +26,8 @@ pub(super) struct Ending {
     pub(super) alarms_pending: usize,
     /// The same for those rigs alone whose beads are all at their end.
     pub(super) alarms_of_settled: usize,
+    /// The part that is played on a server of its own.
+    pub(super) crash: Option<Survivor>,
 }
 
 /// One bead at the end of the demo.
@@ -152,6 +155,7 @@ async fn ending(stage: &Stage, cast: &Cast) -> Result<Ending, Trouble> {
         escalations: escalations.values().sum(),
         alarms_pending: count(&all),
         alarms_of_settled: count(&at_end),
+        crash: None,
     })
 }
 

@@ -45,6 +45,9 @@ pub enum Behaviour {
     },
     /// A text at first; commits once a further user message has arrived.
     NudgedCommit,
+    /// Writes slowly at first, for a minute; commits once a further user message has arrived, as
+    /// when a session is continued.
+    ResumedCommit,
     /// Asks the user by the `question` tool.
     Question,
 }
@@ -56,7 +59,7 @@ const SLEEP_SECONDS: u32 = 300;
 
 impl Behaviour {
     /// Every name, as it is listed among the models.
-    pub const NAMES: [&'static str; 20] = [
+    pub const NAMES: [&'static str; 21] = [
         "commit",
         "write",
         "text",
@@ -76,6 +79,7 @@ impl Behaviour {
         "slow",
         "sleep-tool",
         "nudged-commit",
+        "resumed-commit",
         "question",
     ];
 
@@ -97,6 +101,7 @@ impl Behaviour {
             Self::Slow { .. } => "slow",
             Self::SleepTool { .. } => "sleep-tool",
             Self::NudgedCommit => "nudged-commit",
+            Self::ResumedCommit => "resumed-commit",
             Self::Question => "question",
         }
     }
@@ -194,6 +199,7 @@ fn plain(name: &str) -> Option<Behaviour> {
         "e500" => Behaviour::error(500),
         "e502" => Behaviour::error(502),
         "nudged-commit" => Behaviour::NudgedCommit,
+        "resumed-commit" => Behaviour::ResumedCommit,
         "question" => Behaviour::Question,
         _ => return None,
     })

@@ -52,6 +52,9 @@ pub(super) fn title(request: &ChatRequest, envelope: &Envelope) -> Reply {
     say(request, envelope, TITLE)
 }
 
+/// Long enough to be interrupted, short enough to end if nobody does.
+const RESUMED_SECONDS: u32 = 60;
+
 /// The reply to a request that the script answers by `behaviour`.
 pub(super) fn plan(behaviour: &Behaviour, request: &ChatRequest, envelope: &Envelope) -> Reply {
     match behaviour {
@@ -75,6 +78,7 @@ pub(super) fn plan(behaviour: &Behaviour, request: &ChatRequest, envelope: &Enve
             bash(request, envelope, &format!("sleep {seconds}"), "wait")
         }
         Behaviour::NudgedCommit => nudged_commit(request, envelope),
+        Behaviour::ResumedCommit => resumed_commit(request, envelope),
         Behaviour::Question => question(request, envelope),
     }
 }
@@ -120,6 +124,13 @@ fn nudged_commit(request: &ChatRequest, envelope: &Envelope) -> Reply {
         envelope,
         "I have looked at it and would begin with a note.",
     )
+}
+
+fn resumed_commit(request: &ChatRequest, envelope: &Envelope) -> Reply {
+    if request.user_texts().nth(1).is_some() {
+        return commit(request, envelope);
+    }
+    slow(request, envelope, RESUMED_SECONDS)
 }
 
 fn question(request: &ChatRequest, envelope: &Envelope) -> Reply {

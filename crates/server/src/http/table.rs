@@ -12,7 +12,8 @@ use actix_web::{
 use super::{
     access::{Caller, admit},
     api::{
-        agents, beads, container, escalations, events, health, mail, reports, reviews, rigs, session, snapshot, towns, users, work,
+        agents, beads, container, escalations, events, health, mail, reports, reviews, rigs,
+        session, snapshot, towns, users, work,
     },
     failure::Failure,
 };

@@ -1,7 +1,7 @@
 //! Agents: registered, found, listed, hooked, removed.
 
 use actix_web::HttpResponse;
-use rig::{Agent, AgentStatus, Input, Reply, Role, Rig};
+use rig::{Agent, AgentStatus, Input, Reply, Rig, Role};
 use serde_json::{Value, json};
 
 use crate::http::{
@@ -9,8 +9,7 @@ use crate::http::{
     ctx::{Ctx, bead_id},
     failure::Failure,
     input::Body,
-    once,
-    view,
+    once, view,
 };
 
 use super::beads::ID_MAX;

@@ -1,7 +1,7 @@
 //! Beads: made, listed, looked at, moved by hand.
 
 use actix_web::HttpResponse;
-use rig::{AgentId, Bead, BeadType, Input, NewBead, Priority, Rig, Status, Reply};
+use rig::{AgentId, Bead, BeadType, Input, NewBead, Priority, Reply, Rig, Status};
 use runtime::RigStub;
 use serde_json::{Value, json};
 

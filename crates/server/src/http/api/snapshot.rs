@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use rig::{Bead, BeadType, Phase, Rig, RigId, Timestamp, Refused};
+use rig::{Bead, BeadType, Phase, Refused, Rig, RigId, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 

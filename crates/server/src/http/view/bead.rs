@@ -76,6 +76,7 @@ pub(crate) fn bead(bead: &Bead, frame: Frame) -> Value {
         "next_attempt_at": frame.next_attempt_at(&bead.phase).map(text),
         "last_failure": last_failure,
         "dispatch_id": bead.dispatch_id().map(|id| id.to_string()),
+        "session_id": session(&bead.phase),
         "usage": bead.usage,
         "dispatches": bead.numbers.dispatch_no,
         "prompts": bead.numbers.prompts,
@@ -84,6 +85,15 @@ pub(crate) fn bead(bead: &Bead, frame: Frame) -> Value {
         "result": result,
         "reason": reason,
     })
+}
+
+/// The session that works on it, or is being ended.
+fn session(phase: &Phase) -> Option<&str> {
+    match phase {
+        Phase::Working { live, .. } => Some(&live.session),
+        Phase::Ending { ending, .. } => ending.session.as_deref(),
+        _ => None,
+    }
 }
 
 /// One line of a bead's attempt log.
