@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 
 use crate::server::{Counts, Server, marker_of};
 
-const WORKS_WITHIN: Duration = Duration::from_secs(60);
+const WORKS_WITHIN: Duration = Duration::from_mins(1);
 
 pub(crate) struct Bystanders {
     processes: Vec<Identity>,

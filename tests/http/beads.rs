@@ -46,6 +46,7 @@ async fn a_bead_has_every_field_of_the_contract() {
         "prompts",
         "reason",
         "result",
+        "session_id",
         "status",
         "title",
         "type",

@@ -64,12 +64,11 @@ impl Memory {
     }
 
     fn insert(&mut self, key: String, seen: Seen) {
-        self.by_age.insert((seen.at, key.clone()));
-        if let Some(old) = self.seen.insert(key.clone(), seen.clone())
-            && old.at != seen.at
-        {
-            self.by_age.remove(&(old.at, key));
+        let at = seen.at;
+        if let Some(old) = self.seen.insert(key.clone(), seen) {
+            self.by_age.remove(&(old.at, key.clone()));
         }
+        self.by_age.insert((at, key));
     }
 
     /// Whether the request came before; refuses a key that stands for another request, and a new

@@ -114,13 +114,12 @@ pub(super) fn start_agent(
     if draft.agent(agent).is_none() {
         return Err(Refused::NoAgent(agent.clone()));
     }
-    let id = match draft.hook_of(agent) {
-        Some(id) => id,
-        None => {
-            let id = make_bead(draft, new).id;
-            hook(draft, agent, &id)?;
-            id
-        }
+    let id = if let Some(id) = draft.hook_of(agent) {
+        id
+    } else {
+        let id = make_bead(draft, new).id;
+        hook(draft, agent, &id)?;
+        id
     };
     let bead = draft.bead(&id).cloned().ok_or(Refused::NoBead(id))?;
     Ok(Reply::Bead(Box::new(bead)))
