@@ -51,3 +51,14 @@ fn breaker_opens_checks_without_a_session_and_closes_with_new_credentials() {
     assert!(probing.contains("breaker half open"), "{said}");
     assert!(closed.contains("dispatches: 1"), "{said}");
 }
+
+#[test]
+fn crash_recovery_goes_on_with_the_same_session() {
+    let said = output_of("crash_recovery");
+    assert!(said.contains("signal: 9"), "{said}");
+    assert!(
+        said.contains("the bead is closed after 2 dispatches"),
+        "{said}"
+    );
+    assert!(said.contains("they worked in 1 session"), "{said}");
+}
