@@ -133,3 +133,107 @@ async fn a_stop_without_any_time_cuts_at_once_and_loses_no_state() {
     next.stop(Duration::from_secs(10)).await;
     town.gateway.stop().await;
 }
+
+/// The command on a directory whose one bead is dispatched and hangs.
+async fn hanging_command() -> (Town, tokio::process::Child) {
+    let town = Town::start().await;
+    let rig = town.working_rig(quick()).await;
+    rig.rig.sling(scripted("hang")).await.unwrap();
+    town.runtime.stop(Duration::ZERO).await;
+    let install = support::kilo_install().await;
+    let kilo = wellhead::provision::ensure_kilo(&install, "7.7.7", |_| {});
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_wellhead"));
+    command.args(["up", "--json", "--listen", "127.0.0.1:0", "--data-dir"]);
+    command
+        .arg(town.runtime.data_dir())
+        .arg("--kilo")
+        .arg(kilo.await.unwrap());
+    command
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let out = tokio::io::BufReader::new(child.stdout.take().unwrap());
+    let ready = tokio::io::AsyncBufReadExt::lines(out)
+        .next_line()
+        .await
+        .unwrap()
+        .unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    let admin = std::fs::read_to_string(ready["admin_token_file"].as_str().unwrap()).unwrap();
+    let url = format!("{}/api/snapshot", ready["url"].as_str().unwrap());
+    let mut version = String::new();
+    // The long poll is the wait.
+    let live = async {
+        loop {
+            let asked = [("after", version.as_str()), ("wait_ms", "5000")];
+            let request = reqwest::Client::new()
+                .get(&url)
+                .query(&asked)
+                .bearer_auth(admin.trim());
+            let answer: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+            if answer["data"]["rigs"][0]["beads"][0]["session_id"].is_string() {
+                return;
+            }
+            version = answer["data"]["version"].as_str().unwrap().to_owned();
+        }
+    };
+    tokio::time::timeout(support::PATIENCE, live)
+        .await
+        .expect("a live session");
+    (town, child)
+}
+
+fn signal(child: &tokio::process::Child, signal: rustix::process::Signal) {
+    let pid = i32::try_from(child.id().unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sigterm_drains_and_ends_with_zero() {
+    let (town, mut child) = hanging_command().await;
+    let began = Instant::now();
+    signal(&child, rustix::process::Signal::TERM);
+    let status = tokio::time::timeout(Duration::from_secs(25), child.wait()).await;
+    assert_eq!(
+        status.expect("within the deadline").unwrap().code(),
+        Some(0)
+    );
+    assert!(
+        began.elapsed() > Duration::from_secs(1),
+        "the agent got no time at all"
+    );
+    assert!(
+        kilo::marked(&town.runtime.marker()).is_empty(),
+        "a process is left"
+    );
+    town.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_sigterm_ends_within_two_seconds() {
+    let (town, mut child) = hanging_command().await;
+    signal(&child, rustix::process::Signal::TERM);
+    // Two of the same signal at once are one: the second comes when the first is worked on.
+    tokio::time::timeout(Duration::from_millis(500), child.wait())
+        .await
+        .unwrap_err();
+    let began = Instant::now();
+    signal(&child, rustix::process::Signal::TERM);
+    let status = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_ne!(
+        status.expect("an end").unwrap().code(),
+        Some(0),
+        "it was cut"
+    );
+    assert!(
+        kilo::marked(&town.runtime.marker()).is_empty(),
+        "a process is left"
+    );
+    town.gateway.stop().await;
+}
