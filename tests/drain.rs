@@ -174,7 +174,7 @@ async fn hanging_command() -> (Town, tokio::process::Child) {
             if answer["data"]["rigs"][0]["beads"][0]["session_id"].is_string() {
                 return;
             }
-            version = answer["data"]["version"].as_str().unwrap().to_owned();
+            version = answer["data"]["version"].to_string().replace('"', "");
         }
     };
     tokio::time::timeout(support::PATIENCE, live)
