@@ -105,11 +105,16 @@ pub(crate) fn behaviour(request: &ChatRequest, clones: &Clones) -> Behaviour {
     if request.tool_has_answered() {
         return Behaviour::Commit;
     }
-    let subject = format!("note: {}", task.lines().next().unwrap_or_default().trim());
+    // The note's subject is cut, and the name stands first.
+    let name = task.split("[[").next().unwrap_or_default().trim();
+    let subject = format!("note: {name}");
     let mut clones = clones.get().into_iter().flatten();
     let is_there = |clone: &PathBuf| {
         let log = ["log", "--branches", "--format=%s"];
-        clone.exists() && git(clone, &log).lines().any(|line| line == subject)
+        clone.exists()
+            && git(clone, &log)
+                .lines()
+                .any(|line| line.starts_with(&subject))
     };
     if clones.any(is_there) {
         return Behaviour::Text;
