@@ -18,6 +18,8 @@ pub(crate) struct Report {
     name: &'static str,
     seed: u64,
     pub(crate) trials: Vec<Trial>,
+    /// Kills in the middle of a start, on top of the trials.
+    pub(crate) starts_killed: usize,
     pub(crate) works: usize,
     pub(crate) acknowledged: u64,
     pub(crate) orphans: usize,
@@ -32,6 +34,7 @@ impl Report {
             name,
             seed,
             trials: Vec::new(),
+            starts_killed: 0,
             works: 0,
             acknowledged: 0,
             orphans: 0,
@@ -101,8 +104,8 @@ impl fmt::Display for Report {
         )?;
         write!(
             f,
-            "  works {}, alarms overdue {}, orphans {}, bystanders lost {}",
-            self.works, self.alarms_overdue, self.orphans, self.bystanders_lost
+            "  starts killed {}, works {}, alarms overdue {}, orphans {}, bystanders lost {}",
+            self.starts_killed, self.works, self.alarms_overdue, self.orphans, self.bystanders_lost
         )?;
         let findings = &self.findings;
         for finding in [&findings.lost, &findings.doubled, &findings.wrong] {

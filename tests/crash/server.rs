@@ -63,26 +63,17 @@ impl Drop for InFlight<'_> {
 }
 
 impl Server {
+    /// `kill -9` in the middle of its start, `after` that time.
+    pub(crate) async fn start_and_kill(dir: &Path, kilo: &Path, after: Duration) {
+        let mut child = spawn(dir, kilo);
+        // The random moment itself, not a wait for anything.
+        tokio::time::sleep(after).await;
+        child.kill().await.unwrap();
+    }
+
     /// Starts it on that data directory; its log is appended to `<dir>.log`.
     pub(crate) async fn start(dir: &Path, kilo: &Path, counts: &Arc<Counts>) -> Self {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log_of(dir));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wellhead"));
-        command
-            .args(["up", "--listen", "127.0.0.1:0", "--json", "--data-dir"])
-            .arg(dir)
-            .arg("--kilo")
-            .arg(kilo)
-            .env_remove("KILO_API_URL")
-            .env_remove("KILOCODE_TOKEN")
-            .env("WELLHEAD_LOG", "info")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log.unwrap())
-            .kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(dir, kilo);
         let identity = kilo::identify(child.id().unwrap()).unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = timeout(START_WITHIN, lines.next_line()).await;
@@ -177,6 +168,27 @@ pub(crate) fn marker_of(dir: &Path) -> Vec<(String, String)> {
     let own: Value = serde_json::from_str(&text).unwrap();
     let instance = own["instance"].as_str().expect("an instance").to_owned();
     vec![("WELLHEAD_INSTANCE".to_owned(), instance)]
+}
+
+fn spawn(dir: &Path, kilo: &Path) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log_of(dir));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wellhead"));
+    command
+        .args(["up", "--listen", "127.0.0.1:0", "--json", "--data-dir"])
+        .arg(dir)
+        .arg("--kilo")
+        .arg(kilo)
+        .env_remove("KILO_API_URL")
+        .env_remove("KILOCODE_TOKEN")
+        .env("WELLHEAD_LOG", "info")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log.unwrap())
+        .kill_on_drop(true);
+    command.spawn().unwrap()
 }
 
 fn log_of(dir: &Path) -> PathBuf {

@@ -26,7 +26,7 @@ use crate::{
     client::{Client, Findings},
     report::{Report, Trial},
     server::{Api, Counts, Server, log_end, marker_of},
-    work::{self, ATTEMPTS_MAX, Clones, Work},
+    work::{self, ATTEMPTS_MAX, Work},
 };
 
 const TOKEN: &str = "a-token-for-trials";
@@ -34,6 +34,8 @@ const CLIENTS: usize = 24;
 /// Rigs without a configuration, on which the clients work.
 const QUIET_RIGS: usize = 3;
 const RIGS: usize = 2;
+/// A start with leftovers to end takes about this long; later moments are those of the load.
+const START_MS_MAX: u64 = 1_500;
 /// How long a trial waits for a session, if it is meant to have one.
 const LIVE_WITHIN: Duration = Duration::from_mins(1);
 
@@ -95,7 +97,7 @@ pub(crate) struct Town {
     data: PathBuf,
     origin: PathBuf,
     gateway: Gateway,
-    clones: Arc<Clones>,
+    clones: Vec<PathBuf>,
     counts: Arc<Counts>,
     clients: Vec<Client>,
     rigs: Vec<String>,
@@ -110,9 +112,7 @@ impl Town {
         let dir = tempfile::tempdir().unwrap();
         let origin = create_sample_repo(dir.path().join("origin")).await.unwrap();
         std::fs::create_dir(dir.path().join("signs")).unwrap();
-        let clones = Arc::<Clones>::default();
-        let known = Arc::clone(&clones);
-        let gateway = gateway(move |request| work::behaviour(request, &known)).await;
+        let gateway = gateway(work::behaviour).await;
         let mut rng = StdRng::seed_from_u64(plan.seed);
         let client = |no| {
             let rig = format!("quiet-{}", no % QUIET_RIGS);
@@ -124,7 +124,7 @@ impl Town {
             rng,
             origin,
             gateway,
-            clones,
+            clones: Vec::new(),
             counts: Arc::default(),
             rigs: Vec::new(),
             works: Vec::new(),
@@ -143,6 +143,7 @@ impl Town {
         self.make_rigs(&server.api).await;
         for no in 0..self.plan.trials {
             let in_flight = self.load_and_kill(server, no).await;
+            self.kill_starts(no).await;
             server = self.start().await;
             self.report.trials.push(Trial { in_flight, live: 0 });
             self.check(&server.api).await;
@@ -159,6 +160,15 @@ impl Town {
         }
         self.gateway.stop().await;
         self.report
+    }
+
+    /// Every other start is killed once or twice before it succeeds.
+    async fn kill_starts(&mut self, no: usize) {
+        for _ in 0..(no % 2) * self.rng.random_range(1..=2) {
+            let after = Duration::from_millis(self.rng.random_range(0..START_MS_MAX));
+            Server::start_and_kill(&self.data, &self.plan.kilo, after).await;
+            self.report.starts_killed += 1;
+        }
     }
 
     /// Starts the server; whatever an earlier life left must be gone by the time it is ready.
@@ -184,7 +194,7 @@ impl Town {
             let town = self.data.join("towns").join(&rig.town);
             town.join("rigs").join(&rig.id).join("repo.git")
         };
-        self.clones.set(rigs.iter().map(clone).collect()).unwrap();
+        self.clones = rigs.iter().map(clone).collect();
         self.rigs = rigs.into_iter().map(|rig| rig.id).collect();
     }
 
@@ -196,7 +206,10 @@ impl Town {
         let slings = self.rng.random_range(1..=2);
         let first = self.works.len();
         for work in first..first + slings {
-            self.works.push(Work::new(work, RIGS, &mut self.rng));
+            // The session that is waited for works; one that fails at once shows no life.
+            let may_fail = work > first || !wants_live;
+            self.works
+                .push(Work::new(work, RIGS, may_fail, &mut self.rng));
         }
         if self.plan.is_real {
             // A real session takes many times as long to start beside the load.
@@ -270,7 +283,7 @@ impl Town {
     /// Lets all work end, judges it, ends the server, and looks at what is left.
     async fn finish(&mut self, server: Server) {
         let mut findings = Findings::default();
-        let clones = self.clones.get().unwrap();
+        let clones = &self.clones;
         work::judge(&server.api, &self.rigs, clones, &self.works, &mut findings).await;
         self.count_live(&server.api).await;
         self.report.works = self.works.len();

@@ -5,7 +5,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -19,9 +18,6 @@ use crate::{client::Findings, server::Api, support::git};
 pub(crate) const ATTEMPTS_MAX: u64 = 2;
 /// From the last kill to the end of all work.
 const DONE_WITHIN: Duration = Duration::from_mins(4);
-
-/// Clones of the rigs, once they are known.
-pub(crate) type Clones = OnceLock<Vec<PathBuf>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -42,8 +38,9 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn new(no: usize, rigs: usize, rng: &mut StdRng) -> Self {
-        let doomed = rng.random_range(0..6) == 0;
+    /// `may_fail`: every sixth is doomed.
+    pub(crate) fn new(no: usize, rigs: usize, may_fail: bool, rng: &mut StdRng) -> Self {
+        let doomed = may_fail && rng.random_range(0..6) == 0;
         let (kind, letter) = if doomed {
             (Kind::Doomed, 'd')
         } else {
@@ -95,9 +92,9 @@ impl Work {
     }
 }
 
-/// What the scripted model does: it looks first whether the work is there, as it is told when a
-/// session goes on.
-pub(crate) fn behaviour(request: &ChatRequest, clones: &Clones) -> Behaviour {
+/// What the scripted model does: it commits, unless the words that it was given last say that its
+/// commit is there. It looks at nothing by itself.
+pub(crate) fn behaviour(request: &ChatRequest) -> Behaviour {
     let task = request.user_texts().next().unwrap_or_default();
     if task.starts_with('d') {
         return Behaviour::Malformed;
@@ -108,15 +105,8 @@ pub(crate) fn behaviour(request: &ChatRequest, clones: &Clones) -> Behaviour {
     // The note's subject is cut, and the name stands first.
     let name = task.split("[[").next().unwrap_or_default().trim();
     let subject = format!("note: {name}");
-    let mut clones = clones.get().into_iter().flatten();
-    let is_there = |clone: &PathBuf| {
-        let log = ["log", "--branches", "--format=%s"];
-        clone.exists()
-            && git(clone, &log)
-                .lines()
-                .any(|line| line.starts_with(&subject))
-    };
-    if clones.any(is_there) {
+    let told = |text: &str| text.contains(&subject) || text.contains("commits of an earlier");
+    if request.user_texts().last().is_some_and(told) {
         return Behaviour::Text;
     }
     // At first it only speaks, so that there is a while in which it can be killed.

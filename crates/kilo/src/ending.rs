@@ -34,6 +34,21 @@ pub async fn end_marked(marker: &[(String, String)], grace: Duration) -> Swept {
     sweep(move || process::marked(&marker), grace).await
 }
 
+/// Ends these very processes and everything that descends from them; for leftovers that were
+/// recorded, of this boot. A number that belongs to somebody else by now is not touched.
+pub async fn end_recorded(recorded: Vec<Identity>, grace: Duration) -> Swept {
+    let family = move || {
+        let living = recorded.iter().copied().filter(|p| process::is_alive(*p));
+        let with_children = living.flat_map(|leader| {
+            let mut family = process::descendants(leader.pid);
+            family.push(leader);
+            family
+        });
+        with_children.collect::<Vec<Identity>>()
+    };
+    sweep(family, grace).await
+}
+
 /// Ends our descendants that work in this directory, the server itself excepted. `server_pid` may
 /// be gone: then only the marker says what is ours.
 pub async fn end_descendants_in(

@@ -25,6 +25,12 @@ struct Stat {
     start_time: u64,
 }
 
+/// The id of this boot of the machine: with a pid and a start time it names one process for ever.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
+}
+
 /// Who that number belongs to now, if anyone.
 pub fn identify(pid: u32) -> Option<Identity> {
     stat(pid).map(|stat| Identity {

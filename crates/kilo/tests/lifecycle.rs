@@ -2,7 +2,7 @@
 
 mod support;
 
-use kilo::{Server, StartErrorKind};
+use kilo::{Identity, Server, StartErrorKind};
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
@@ -301,4 +301,23 @@ async fn leftovers_are_found_by_the_whole_marker_only() {
     tokio::time::timeout(DEADLINE, server.exited())
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_recorded_leftover_is_ended_without_its_marker_and_a_stranger_with_its_number_is_not() {
+    let mut child = std::process::Command::new("sleep")
+        .arg("600")
+        .env_clear()
+        .spawn()
+        .unwrap();
+    let recorded = kilo::identify(child.id()).unwrap();
+    let reused = Identity {
+        start_time: recorded.start_time - 1,
+        ..recorded
+    };
+    assert_eq!(kilo::end_recorded(vec![reused], GRACE).await.ended, 0);
+    assert!(kilo::is_alive(recorded));
+    let swept = kilo::end_recorded(vec![recorded], GRACE).await;
+    assert_eq!((swept.ended, swept.survivors.len()), (1, 0));
+    child.wait().unwrap();
 }

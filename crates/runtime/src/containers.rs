@@ -18,8 +18,8 @@ use tokio::sync::OnceCell;
 use crate::{
     Error,
     container::{
-        Aboards, Boot, ContainerActor, ContainerView, Crew, Drain, Kit, Ledger, Servers, Survey,
-        Untold,
+        Aboards, Boot, ContainerActor, ContainerView, Crew, Drain, Kit, Ledger, Place, Servers,
+        Survey, Untold,
     },
     data_dir::DataDir,
     directory::Directory,
@@ -29,6 +29,8 @@ use crate::{
     workspace::Repositories,
 };
 
+/// Leftovers of an earlier life get this long between TERM and KILL.
+pub(crate) const SWEEP_GRACE: Duration = Duration::from_secs(3);
 /// How often a drain looks whether it is over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -99,8 +101,10 @@ impl Containers {
             reason: error.to_string(),
         })?;
         let ledger = parts.ledgers.stub(&ObjectId::from_name(town.as_str())?);
-        let unreported = ledger.send(Survey).await?;
-        self.tell_rigs(town, &incarnation, &unreported).await?;
+        let found = ledger.send(Survey).await?;
+        end_recorded(&found.places).await?;
+        self.tell_rigs(town, &incarnation, &found.unreported)
+            .await?;
         ledger.send(Boot).await?;
         let kit = Arc::new(Kit {
             town: town.clone(),
@@ -112,6 +116,7 @@ impl Containers {
             http: parts.http.clone(),
             program: Arc::clone(&parts.program),
             search: parts.search.clone(),
+            boot_id: kilo::boot_id(),
         });
         let actor = ContainerActor::new(
             Arc::clone(&kit),
@@ -218,4 +223,24 @@ impl Containers {
         }
         pids
     }
+}
+
+/// Ends the recorded servers of an earlier life. The sweep by marker came first; this one finds
+/// what hides its environment. Nothing goes on while one of them may still work.
+async fn end_recorded(places: &[Place]) -> Result<(), Error> {
+    let boot_id = kilo::boot_id();
+    let of_this_boot = places
+        .iter()
+        .filter(|place| Some(&place.boot_id) == boot_id.as_ref());
+    let recorded = of_this_boot.map(|place| kilo::Identity {
+        pid: place.pid,
+        start_time: place.start_time,
+    });
+    let swept = kilo::end_recorded(recorded.collect(), SWEEP_GRACE).await;
+    if swept.survivors.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Leftovers {
+        pids: swept.survivors,
+    })
 }

@@ -39,6 +39,15 @@ pub enum Error {
         /// How many fit.
         max: usize,
     },
+    /// Processes of an earlier life can not be ended: nothing goes on beside them.
+    #[error(
+        "processes of an earlier run can not be ended: {pids:?}; they hang in the kernel or belong \
+         to another user. End them, or restart the machine, and start again"
+    )]
+    Leftovers {
+        /// Their pids.
+        pids: Vec<u32>,
+    },
     /// A file of the data directory could not be written.
     #[error("{0}")]
     Io(String),

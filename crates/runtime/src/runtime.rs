@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::{
     Error,
     container::{Ledger, marker},
-    containers::{Containers, Parts},
+    containers::{Containers, Parts, SWEEP_GRACE},
     data_dir::{DataDir, DataDirError},
     directory::{Directory, DirectoryActor},
     mail::{DirectoryMail, LedgerMail, RigMail},
@@ -31,8 +31,6 @@ use crate::{
     vault::Vault,
 };
 
-/// Leftovers of an earlier life get this long between TERM and KILL.
-const SWEEP_GRACE: Duration = Duration::from_secs(3);
 /// What is cut gets this long between TERM and KILL.
 const CUT_GRACE: Duration = Duration::from_millis(200);
 /// The one object that holds towns and rigs.
@@ -102,6 +100,13 @@ impl Runtime {
                 ended = swept.ended,
                 "leftovers of an earlier life were ended"
             );
+        }
+        if !swept.survivors.is_empty() {
+            // A session must not go on while its earlier life may still work on the same files.
+            return Err(Error::Leftovers {
+                pids: swept.survivors,
+            }
+            .into());
         }
         let store_dir = data.store();
         let host_settings = durable::Settings {

@@ -120,7 +120,10 @@ pub(super) fn turn_ended(
         return Ok(Reply::Turn(TurnVerdict::End));
     };
     if run.nudged_after == Some(report.turn_no) {
-        return Ok(Reply::Turn(TurnVerdict::Nudge(nudge_text(bead))));
+        return Ok(Reply::Turn(TurnVerdict::Nudge(nudge_text(
+            bead,
+            &report.work,
+        ))));
     }
     let wants_nudge = !report.work.is_fresh()
         && report.output
@@ -129,7 +132,7 @@ pub(super) fn turn_ended(
     if !wants_nudge || !prompts_left {
         return Ok(Reply::Turn(TurnVerdict::End));
     }
-    let text = nudge_text(bead);
+    let text = nudge_text(bead, &report.work);
     let bead = draft.bead_mut(&dispatch.bead)?;
     bead.numbers.prompts = bead.numbers.prompts.saturating_add(1);
     if let Some(run) = bead.run_mut() {
@@ -138,7 +141,16 @@ pub(super) fn turn_ended(
     Ok(Reply::Turn(TurnVerdict::Nudge(text)))
 }
 
-fn nudge_text(bead: &Bead) -> String {
+fn nudge_text(bead: &Bead, work: &Work) -> String {
+    if matches!(work, Work::Earlier { .. }) {
+        // Without this choice an agent would be talked into doing again what is done.
+        return format!(
+            "Your turn ended without new work, but commits of an earlier session are on your \
+             branch. The task is: {}\nIf those commits finish it, say so in one sentence and \
+             change nothing. Otherwise finish it now and commit it.",
+            bead.title
+        );
+    }
     format!(
         "Your turn ended without new work in the repository. The task is still: {}\n\
          Finish it now: make the change and commit it on your branch. If you can not go on without \

@@ -2,7 +2,11 @@
 //!
 //! Owns the text. Titles and bodies of beads are quoted as data; nothing here is a secret.
 
+use std::fmt::Write as _;
+
 use rig::DispatchOrder;
+
+use crate::workspace::{Listing, Progress};
 
 /// The system prompt: identity, place and rules.
 pub(super) fn system(order: &DispatchOrder, rig: &rig::RigId) -> String {
@@ -23,26 +27,68 @@ pub(super) fn system(order: &DispatchOrder, rig: &rig::RigId) -> String {
     )
 }
 
-/// The first prompt of a dispatch.
-pub(super) fn task(order: &DispatchOrder) -> String {
+/// The first prompt of a dispatch in a fresh session.
+pub(super) fn task(order: &DispatchOrder, progress: &Progress) -> String {
     let mut text = order.title.clone();
     if let Some(body) = &order.body {
         text.push_str("\n\n");
         text.push_str(body);
     }
     if order.failures > 0 {
-        text.push_str(
-            "\n\nAn earlier attempt at this task failed. Look at what is already there first.",
-        );
+        text.push_str("\n\nAn earlier attempt at this task failed.");
+    }
+    if !progress.is_none() {
+        text.push_str("\n\n");
+        text.push_str(&there_is(progress));
     }
     text
 }
 
-/// The first prompt of a dispatch that continues a session.
-pub(super) fn resume(order: &DispatchOrder) -> String {
+/// The first prompt of a dispatch that continues a session. What git holds is told as a fact: the
+/// session may have been cut between a commit and its answer, and does not know of it.
+pub(super) fn resume(order: &DispatchOrder, progress: &Progress) -> String {
+    let there_is = if progress.is_none() {
+        "Nothing of it is committed or changed yet.".to_owned()
+    } else {
+        there_is(progress)
+    };
     format!(
-        "Your session was interrupted and goes on now. Look at the state of the repository and \
-         finish the task: {}",
+        "Your session was interrupted and goes on now; whatever command was running has ended. \
+         {there_is}\n\nFinish the task: {}",
         order.title
     )
+}
+
+fn there_is(progress: &Progress) -> String {
+    let mut text = String::new();
+    list(
+        &mut text,
+        "Commits of this task that are already there",
+        &progress.commits,
+    );
+    list(
+        &mut text,
+        "Files with changes that are not committed yet",
+        &progress.changes,
+    );
+    text.push_str("Look at them first, go on from there, and repeat nothing that is done.");
+    text
+}
+
+fn list(text: &mut String, what: &str, listing: &Listing) {
+    if listing.total == 0 {
+        return;
+    }
+    text.push_str(what);
+    text.push_str(":\n");
+    for line in &listing.lines {
+        text.push_str("- ");
+        text.push_str(line);
+        text.push('\n');
+    }
+    let more = listing.total - listing.lines.len();
+    if more > 0 {
+        // Writing to a String never fails.
+        let _ = writeln!(text, "- and {more} more");
+    }
 }

@@ -10,8 +10,8 @@ use rig::{Class, Failure, Stage};
 
 use super::{Agent, Gear, outcome, prompt};
 use crate::{
-    container::{Kit, ServerLease},
-    workspace::Prepare,
+    container::{Kit, NoteSession, Place, ServerLease},
+    workspace::{Prepare, Progress},
 };
 
 impl Agent {
@@ -38,15 +38,28 @@ impl Agent {
         let Some(session) = &gear.session else { return };
         let port = gear.lease.as_ref().map(|lease| lease.server().port());
         self.sight.opened(session.id(), port);
-        let note = crate::container::NoteSession {
+        let note = NoteSession {
             rig: self.rig.clone(),
             dispatch: self.dispatch().clone(),
             session: session.id().to_owned(),
+            place: self.place(gear),
         };
         if let Err(error) = self.ledger.send(note).await {
             // Only a restart would need it; then the session is begun afresh.
             tracing::warn!(%error, "the session's id was not noted");
         }
+    }
+
+    fn place(&self, gear: &Gear) -> Option<Place> {
+        let (lease, worktree) = (gear.lease.as_ref()?, gear.worktree.as_ref()?);
+        let server = lease.server();
+        Some(Place {
+            boot_id: self.kit.boot_id.clone()?,
+            pid: server.pid(),
+            start_time: server.start_time(),
+            port: server.port(),
+            worktree: worktree.path.clone(),
+        })
     }
 }
 
@@ -142,10 +155,14 @@ async fn send_prompt(
         ));
     };
     let resumed = order.resume.as_deref() == Some(session.id());
+    let progress = match &gear.worktree {
+        Some(worktree) => worktree.progress().await?,
+        None => Progress::default(),
+    };
     let text = if resumed {
-        prompt::resume(order)
+        prompt::resume(order, &progress)
     } else {
-        prompt::task(order)
+        prompt::task(order, &progress)
     };
     let mut options = PromptOptions::new(ModelRef::kilo(model));
     options.system = Some(prompt::system(order, rig));

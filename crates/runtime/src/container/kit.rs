@@ -32,6 +32,8 @@ pub(crate) struct Kit {
     pub(crate) http: reqwest::Client,
     pub(crate) program: Arc<OnceCell<kilo::Found>>,
     pub(crate) search: kilo::Search,
+    /// Which boot of the machine this is, where the system tells.
+    pub(crate) boot_id: Option<String>,
 }
 
 impl Kit {

@@ -4,7 +4,7 @@
 //! never run again. Every dispatch taken ends in a report, and the report is repeated until the
 //! rig has taken it. Knows no process and no session; the actor runs what the ledger allows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Turn};
 use rig::{Class, DispatchId, Failure, Outcome, Report, RigId, Stage, Usage, Work};
@@ -20,11 +20,28 @@ struct Entry {
     state: State,
 }
 
+/// The server and directory of a session. The boot, the pid and the start time together name one
+/// process for ever, so that a later life can end it and nobody else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) boot_id: String,
+    pub(crate) pid: u32,
+    /// In clock ticks since boot.
+    pub(crate) start_time: u64,
+    pub(crate) port: u16,
+    pub(crate) worktree: PathBuf,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 enum State {
     /// An agent task runs it, or did when the process died.
-    Taken { session: Option<String> },
+    Taken {
+        session: Option<String>,
+        /// Where it runs, once that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<Place>,
+    },
     /// It is over; the report is repeated until `told`.
     Over { report: Box<Report>, told: bool },
 }
@@ -47,11 +64,12 @@ pub(crate) struct Take {
     pub(crate) dispatch: DispatchId,
 }
 
-/// The session of a dispatch is known.
+/// The session of a dispatch is known, and where it runs.
 pub(crate) struct NoteSession {
     pub(crate) rig: RigId,
     pub(crate) dispatch: DispatchId,
     pub(crate) session: String,
+    pub(crate) place: Option<Place>,
 }
 
 /// A dispatch is over.
@@ -75,9 +93,18 @@ pub(crate) struct Told {
 /// How many reports has no rig taken yet?
 pub(crate) struct Untold;
 
-/// What a new life finds: dispatches that are taken or over, and not yet told to their rigs. Asked
-/// before [`Boot`], because the rigs have to know of the new life before the first report.
+/// What a new life finds. Asked before [`Boot`], because the rigs have to know of the new life
+/// before the first report.
 pub(crate) struct Survey;
+
+/// The answer to [`Survey`].
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Dispatches that are taken or over, and not yet told to their rigs.
+    pub(crate) unreported: Vec<(RigId, DispatchId)>,
+    /// Where the taken ones ran.
+    pub(crate) places: Vec<Place>,
+}
 
 /// A new life begins: whatever was taken and is not over is lost.
 pub(crate) struct Boot;
@@ -119,7 +146,7 @@ impl Message for Untold {
     type Reply = usize;
 }
 impl Message for Survey {
-    type Reply = Vec<(RigId, DispatchId)>;
+    type Reply = Found;
 }
 impl Message for Boot {
     type Reply = ();
@@ -196,7 +223,10 @@ impl Handle<Take> for Ledger {
             Entry {
                 rig,
                 dispatch,
-                state: State::Taken { session: None },
+                state: State::Taken {
+                    session: None,
+                    place: None,
+                },
             },
         );
         Taken::Fresh
@@ -209,6 +239,7 @@ impl Handle<NoteSession> for Ledger {
             rig,
             dispatch,
             session,
+            place,
         } = note;
         let runs = self
             .entry(&rig, &dispatch)
@@ -221,6 +252,7 @@ impl Handle<NoteSession> for Ledger {
                     dispatch,
                     state: State::Taken {
                         session: Some(session),
+                        place,
                     },
                 },
             );
@@ -280,17 +312,18 @@ impl Handle<Told> for Ledger {
 }
 
 impl Handle<Survey> for Ledger {
-    fn handle(
-        &mut self,
-        _turn: &mut Turn<'_, LedgerEffect>,
-        _survey: Survey,
-    ) -> Vec<(RigId, DispatchId)> {
-        let open = self
-            .entries
-            .values()
-            .filter(|entry| entry.is_taken() || entry.is_untold());
-        open.map(|entry| (entry.rig.clone(), entry.dispatch.clone()))
-            .collect()
+    fn handle(&mut self, _turn: &mut Turn<'_, LedgerEffect>, _survey: Survey) -> Found {
+        let mut found = Found::default();
+        for entry in self.entries.values() {
+            if entry.is_taken() || entry.is_untold() {
+                let unreported = (entry.rig.clone(), entry.dispatch.clone());
+                found.unreported.push(unreported);
+            }
+            if let State::Taken { place, .. } = &entry.state {
+                found.places.extend(place.clone());
+            }
+        }
+        found
     }
 }
 
@@ -308,7 +341,7 @@ impl Handle<Boot> for Ledger {
             state,
         } in taken
         {
-            let State::Taken { session } = state else {
+            let State::Taken { session, .. } = state else {
                 continue;
             };
             let text = "wellhead ended while this session ran";

@@ -12,7 +12,9 @@ mod sight;
 
 pub(crate) use actor::{Aboards, ContainerActor, Crew, Drain};
 pub(crate) use kit::{Kit, marker, marker_of};
-pub(crate) use ledger::{Boot, Finish, Ledger, LedgerEffect, NoteSession, Survey, Told, Untold};
+pub(crate) use ledger::{
+    Boot, Finish, Ledger, LedgerEffect, NoteSession, Place, Survey, Told, Untold,
+};
 pub(crate) use servers::{ServerLease, Servers};
 pub(crate) use sight::Sight;
 pub use sight::{Aboard, ContainerView};

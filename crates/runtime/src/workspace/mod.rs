@@ -19,6 +19,7 @@ mod branch;
 mod clone;
 mod locks;
 mod program;
+mod progress;
 mod running;
 mod save;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod url;
 mod worktree;
 
 pub(crate) use clone::{Repositories, Repository, check_remote};
+pub(crate) use progress::{Listing, Progress};
 pub(crate) use save::saved_ref;
 pub(crate) use url::GitUrl;
 pub(crate) use worktree::{Prepare, Worktree};

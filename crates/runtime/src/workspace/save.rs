@@ -354,7 +354,7 @@ async fn keep(worktree: &Worktree, name: &str, sha: &str) -> Result<(), Trouble>
     })
 }
 
-fn at_end(trouble: &Trouble) -> Failure {
+pub(super) fn at_end(trouble: &Trouble) -> Failure {
     Failure {
         stage: Stage::End,
         ..at_worktree(trouble)

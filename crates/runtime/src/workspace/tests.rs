@@ -774,3 +774,25 @@ async fn two_at_once_do_not_disturb_each_other() {
     let (ada, bob) = tokio::join!(ada.outcome_work(true), bob.outcome_work(true));
     assert!(ada.unwrap().is_fresh() && bob.unwrap().is_fresh());
 }
+
+#[tokio::test]
+async fn earlier_work_is_listed_for_whoever_goes_on() {
+    let bench = Bench::new();
+    let repository = bench.repository();
+    let first = repository.prepare(&order("b1", 1)).await.unwrap();
+    assert!(first.progress().await.unwrap().is_none());
+    commit(&first, "work");
+    fs::write(first.path.join("half-done"), "half").unwrap();
+
+    let progress = repository
+        .prepare(&order("b1", 2))
+        .await
+        .unwrap()
+        .progress()
+        .await
+        .unwrap();
+    let (commits, changes) = (progress.commits, progress.changes);
+    assert_eq!((commits.total, changes.total), (1, 1));
+    assert!(commits.lines[0].ends_with("work"), "{commits:?}");
+    assert_eq!(changes.lines, ["?? half-done"]);
+}
