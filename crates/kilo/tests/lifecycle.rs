@@ -163,7 +163,7 @@ async fn one_that_ignores_sigterm_is_killed_with_its_grandchild() {
     let bench = Bench::new(&json!({ "ignoreSigterm": true, "grandchild": true }));
     let server = bench.start().await;
     assert_eq!(bench.left().len(), 2);
-    let ended = server.end(Duration::from_millis(200)).await;
+    let ended = within("the end", server.end(Duration::from_millis(200))).await;
     assert!(ended.forced && ended.exit.signal == Some(9), "{ended:?}");
     assert_eq!(
         (ended.descendants, ended.survivors.len()),
@@ -296,6 +296,10 @@ async fn leftovers_are_found_by_the_whole_marker_only() {
     let mut other = bench.marker.clone();
     other.push(("WELLHEAD_INSTANCE".to_owned(), "another".to_owned()));
     assert_eq!(kilo::end_marked(&other, GRACE).await.ended, 0);
+    // A user's own server, or another data directory's: the same program and the same name.
+    let (name, value) = &bench.marker[0];
+    let foreign = [(name.clone(), format!("{value}-of-another"))];
+    assert_eq!(kilo::end_marked(&foreign, GRACE).await.ended, 0);
     let swept = kilo::end_marked(&bench.marker, GRACE).await;
     assert_eq!((swept.ended, swept.survivors.len()), (2, 0));
     tokio::time::timeout(DEADLINE, server.exited())
@@ -320,4 +324,14 @@ async fn a_recorded_leftover_is_ended_without_its_marker_and_a_stranger_with_its
     let swept = kilo::end_recorded(vec![recorded], GRACE).await;
     assert_eq!((swept.ended, swept.survivors.len()), (1, 0));
     child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_leftover_that_ignores_sigterm_is_killed() {
+    let bench = Bench::new(&json!({ "ignoreSigterm": true }));
+    let server = bench.start().await;
+    let sweep = kilo::end_marked(&bench.marker, Duration::from_millis(200));
+    let swept = within("the sweep", sweep).await;
+    assert_eq!((swept.ended, swept.survivors.len()), (1, 0), "{swept:?}");
+    assert_eq!(within("the exit", server.exited()).await.signal, Some(9));
 }
