@@ -67,6 +67,21 @@ impl Checks {
         self.dispatches(old, step)
     }
 
+    /// B6: a report whose answer was lost comes again, and is answered like the first time.
+    pub(crate) fn after_refusal(rig: &Rig, input: &Input) -> Result<(), String> {
+        let Input::AgentDone(report) = input else {
+            return Ok(());
+        };
+        let DispatchId { bead, no } = &report.dispatch;
+        let mut log = rig.bead(bead).into_iter().flat_map(|bead| &bead.attempts);
+        let is_known = log.any(|a| a.no == *no && a.outcome == report.outcome);
+        hold!(
+            !is_known,
+            "B6: the repeated report of {bead} {no} is refused"
+        );
+        Ok(())
+    }
+
     fn bead(
         &self,
         old: Option<&Bead>,

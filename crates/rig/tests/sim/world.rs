@@ -242,6 +242,7 @@ impl World {
             Err(refused) => {
                 self.note(|| format!("          refused: {refused}"));
                 self.stats.refused += 1;
+                Checks::after_refusal(&self.rig, input)?;
                 if matches!(refused, Refused::Stale(_)) {
                     self.stats.saw("stale refused");
                 }
