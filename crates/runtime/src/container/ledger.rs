@@ -381,3 +381,61 @@ fn over(dispatch: DispatchId, session: Option<String>, outcome: Outcome) -> Repo
         usage: Usage::default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use durable::{BoxFuture, Deliver, Envelope, Host, NotDelivered, Store};
+    use rig::BeadId;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Takes every report and passes it on.
+    struct Post(mpsc::UnboundedSender<LedgerEffect>);
+
+    impl Deliver<LedgerEffect> for Post {
+        fn deliver(
+            &self,
+            envelope: Envelope<LedgerEffect>,
+        ) -> BoxFuture<'static, Result<(), NotDelivered>> {
+            self.0.send(envelope.effect).unwrap();
+            Box::pin(std::future::ready(Ok(())))
+        }
+    }
+
+    /// A9: whoever was at work when the process died is reported, with the session to go on with.
+    #[tokio::test]
+    async fn a_new_life_reports_what_was_taken_as_lost() {
+        let host = Host::start(Store::memory().unwrap(), durable::Settings::default()).unwrap();
+        let (post, mut mail) = mpsc::unbounded_channel();
+        let ledgers = host.namespace::<Ledger>((), Arc::new(Post(post)));
+        let ledger = ledgers.stub(&ObjectId::from_name("town").unwrap());
+        let rig = RigId::new("rig").unwrap();
+        let bead = BeadId::new("bead").unwrap();
+        let dispatch = DispatchId { bead, no: 1 };
+        let take = Take {
+            rig: rig.clone(),
+            dispatch: dispatch.clone(),
+        };
+        assert_eq!(ledger.send(take).await.unwrap(), Taken::Fresh);
+        let note = NoteSession {
+            rig: rig.clone(),
+            dispatch: dispatch.clone(),
+            session: "ses_1".to_owned(),
+        };
+        ledger.send(note).await.unwrap();
+        let open = ledger.send(Survey).await.unwrap();
+        assert_eq!(open, [(rig, dispatch.clone())]);
+        ledger.send(Boot).await.unwrap();
+        let told = tokio::time::timeout(Duration::from_secs(20), mail.recv()).await;
+        let report = told.expect("a report").unwrap().report;
+        assert_eq!(report.dispatch, dispatch);
+        assert_eq!(report.session.as_deref(), Some("ses_1"));
+        let is_lost = matches!(&report.outcome, Outcome::Failed { failure, .. }
+            if failure.class == Class::Lost);
+        assert!(is_lost, "{report:?}");
+        host.stop().await;
+    }
+}
