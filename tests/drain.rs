@@ -10,7 +10,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use rig::{Bead, Class, Outcome, Phase, Policy, Resolution, Rig, Status};
+use rig::{Bead, Class, NewBead, Outcome, Phase, Policy, Resolution, Rig, Status};
 use support::{Town, git, quick, scripted};
 
 /// The rig as it is stored, seen by the next start.
@@ -131,6 +131,33 @@ async fn a_stop_without_any_time_cuts_at_once_and_loses_no_state() {
         (Status::InProgress, 0)
     );
     next.stop(Duration::from_secs(10)).await;
+    town.gateway.stop().await;
+}
+
+/// G3: kilo ignores SIGTERM, and its own grace is longer than the whole drain may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_does_not_finish_is_cut_at_its_deadline() {
+    let mut town = Town::start().await;
+    let rig = town.working_rig(quick()).await;
+    town.runtime.stop(Duration::ZERO).await;
+    let mut settings = runtime::Settings::new(town.runtime.data_dir());
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    settings.kilo_program = Some(root.join("tests/support/fake-kilo.mjs"));
+    town.runtime = runtime::Runtime::start(settings).await.unwrap();
+    let stub = town.runtime.rig(&rig.id).unwrap();
+    let stubborn = NewBead::issue("stay [[fake: ignore-sigterm]] [[fake: hang]]");
+    let (bead, _) = stub.sling(stubborn).await.unwrap();
+    town.until(&stub, "working bead", works(&bead.id)).await;
+    let (began, marker) = (Instant::now(), town.runtime.marker());
+    let stop = town.runtime.stop(Duration::from_secs(1));
+    let stopped = tokio::time::timeout(Duration::from_secs(3), stop).await;
+    stopped.expect("an end soon after the deadline");
+    assert!(
+        began.elapsed() > Duration::from_millis(900),
+        "kilo did not hold up the drain: {:?}",
+        began.elapsed()
+    );
+    assert!(kilo::marked(&marker).is_empty(), "a process is left");
     town.gateway.stop().await;
 }
 
