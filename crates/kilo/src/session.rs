@@ -26,6 +26,8 @@ const RESYNC_AFTER: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// An aborted session is idle within half a second.
 const IDLE_DEADLINE: Duration = Duration::from_secs(10);
+/// Any of the newest messages tells whether there was a prompt.
+const HISTORY_LOOK: usize = 5;
 /// A turn of more messages than this is judged by its last ones.
 const MESSAGES_MAX: usize = 400;
 /// Reads that may fail in a row before a turn is ended without its messages.
@@ -206,6 +208,18 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Whether the session holds a prompt, so that the model knows its task. One that was opened
+    /// and cut before its first prompt exists and knows nothing.
+    pub async fn has_history(&self) -> Result<bool, ClientError> {
+        let messages = self
+            .parts
+            .client
+            .messages(&self.id, &self.dir, HISTORY_LOOK)
+            .await?;
+        // The head of a message is stored before its parts.
+        Ok(messages.iter().any(|message| !message.parts.is_empty()))
     }
 
     /// Stops the turn; its end is still told by [`Session::next`].

@@ -365,6 +365,7 @@ async fn a_session_is_resumed_by_a_new_server() {
     let bench = Bench::new(&plain());
     let first = bench.start().await;
     let mut session = first.open_session(&bench.work(), "t").await.unwrap();
+    let untold = first.open_session(&bench.work(), "u").await.unwrap();
     session.prompt("[[fake: crash]]", &options()).await.unwrap();
     wait_for(&mut session, |event| {
         matches!(event, SessionEvent::ServerGone(_))
@@ -376,6 +377,13 @@ async fn a_session_is_resumed_by_a_new_server() {
         .await
         .unwrap()
         .unwrap();
+    assert!(resumed.has_history().await.unwrap());
+    let untold = second.resume_session(untold.id(), &bench.work()).await;
+    let untold = untold.unwrap().unwrap();
+    assert!(
+        !untold.has_history().await.unwrap(),
+        "it never got its task"
+    );
     let (_, end) = turn(&mut resumed, "go on").await;
     assert_eq!(end.text.as_deref(), Some("Hello from fake"));
     assert!(

@@ -154,7 +154,12 @@ async fn send_prompt(
             "the start lost its own session",
         ));
     };
-    let resumed = order.resume.as_deref() == Some(session.id());
+    // A session that was cut before its first prompt has to be told everything.
+    let resumed = order.resume.as_deref() == Some(session.id())
+        && session
+            .has_history()
+            .await
+            .map_err(|error| failed_call(&error))?;
     let progress = match &gear.worktree {
         Some(worktree) => worktree.progress().await?,
         None => Progress::default(),
