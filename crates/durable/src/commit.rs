@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::storage::{Op, Storage};
-use crate::{Error, ObjectId};
+use crate::storage::{Op, Order, Storage};
+use crate::{Error, ObjectId, keys};
 
 /// Keys per atomic application: with random keys, larger ones cost memory out of proportion.
 const KEYS_MAX: usize = 64;
@@ -44,6 +44,8 @@ pub(crate) struct Origin {
 /// One turn's changes; without changes it is a barrier that waits for all before it.
 pub(crate) struct Batch {
     pub(crate) origin: Option<Arc<Origin>>,
+    /// Everything below this prefix goes, before the changes are applied and together with them.
+    pub(crate) wipe: Option<Vec<u8>>,
     pub(crate) ops: Vec<Op>,
     pub(crate) done: Done,
 }
@@ -117,6 +119,7 @@ impl Committer {
         let done: Done = Box::new(move |result| drop(answer.send(result)));
         let batch = Batch {
             origin: None,
+            wipe: None,
             ops: Vec::new(),
             done,
         };
@@ -218,7 +221,14 @@ impl Work {
 fn write(storage: &dyn Storage, group: &mut [Batch]) -> Result<(), Error> {
     let (mut merged, mut dirty): (Vec<Op>, bool) = (Vec::new(), false);
     for batch in group {
-        let ops = std::mem::take(&mut batch.ops);
+        let mut ops = std::mem::take(&mut batch.ops);
+        if let Some(prefix) = batch.wipe.take() {
+            // What is to go may stand in this very group.
+            storage.apply(std::mem::take(&mut merged))?;
+            let mut wiped = below(storage, &prefix)?;
+            wiped.append(&mut ops);
+            ops = wiped;
+        }
         dirty |= !ops.is_empty();
         if !merged.is_empty() && merged.len() + ops.len() > KEYS_MAX {
             storage.apply(std::mem::take(&mut merged))?;
@@ -229,4 +239,12 @@ fn write(storage: &dyn Storage, group: &mut [Batch]) -> Result<(), Error> {
         storage.apply(merged)?;
     }
     if dirty { storage.sync() } else { Ok(()) }
+}
+
+/// Removals of all keys that begin with the prefix.
+fn below(storage: &dyn Storage, prefix: &[u8]) -> Result<Vec<Op>, Error> {
+    let end = keys::end_of(prefix);
+    let entries = storage.scan(prefix, &end, Order::Ascending, usize::MAX)?;
+    let removed = entries.into_iter().map(|(key, _)| Op::Delete { key });
+    Ok(removed.collect())
 }

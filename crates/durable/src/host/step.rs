@@ -274,6 +274,7 @@ impl<O: Object> ObjectActor<O> {
         });
         slot.commit(Batch {
             origin: Some(Arc::clone(&self.origin)),
+            wipe: None,
             ops,
             done,
         });
