@@ -21,7 +21,8 @@ pub struct ServerSettings {
     pub model: String,
     /// Model for titles and the like, by the gateway's own id.
     pub small_model: Option<String>,
-    /// Environment variables by which this server and all its descendants are recognised.
+    /// Environment variables by which this server and all its descendants are recognised. Several
+    /// servers may share them: each gets one more of its own, and its end is its own alone.
     pub marker: Vec<(String, String)>,
     /// Name and mail address for commits of the agents.
     pub git_identity: (String, String),

@@ -5,7 +5,7 @@
 
 use crate::child::{ExitInfo, Supervised};
 use crate::client::Client;
-use crate::env::child_env;
+use crate::env::{EnvValue, child_env};
 use crate::event::Event;
 use crate::feed::{EventFeed, FeedTimes, Hub, SseFeed};
 use crate::http::ClientError;
@@ -29,6 +29,8 @@ use tokio::time::Instant;
 /// A server that failed to start is not asked nicely for long.
 const FAILED_GRACE: Duration = Duration::from_secs(2);
 const HEALTH_RETRY: Duration = Duration::from_millis(50);
+/// Tells one start from all others with the same marker: the end of one is not theirs.
+const LIFE_VARIABLE: &str = "WELLHEAD_SERVER_LIFE";
 
 /// A start that failed; nothing of it is left running.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,8 +98,9 @@ pub(crate) async fn start(settings: ServerSettings) -> Result<Server, StartError
     let password = random_password();
     let redactor = redactor(&settings, &password);
     prepare(&settings).await?;
-    let marker = settings.marker.clone();
-    let spawned = Supervised::spawn(recipe(&settings, &password), marker, redactor.clone()).await;
+    let marker = own_marker(&settings.marker);
+    let recipe = recipe(&settings, &password, &marker);
+    let spawned = Supervised::spawn(recipe, marker, redactor.clone()).await;
     let child = spawned.map_err(|error| {
         let text = format!(
             "{}: {error}; check the kilo program setting",
@@ -158,6 +161,16 @@ fn describe(info: &ExitInfo) -> String {
     }
 }
 
+/// The marker of this start alone. Without a marker only ancestry says what is ours.
+fn own_marker(shared: &[(String, String)]) -> Vec<(String, String)> {
+    let mut marker = shared.to_vec();
+    if !marker.is_empty() {
+        let life = format!("{:016x}", rand::rng().next_u64());
+        marker.push((LIFE_VARIABLE.to_owned(), life));
+    }
+    marker
+}
+
 fn random_password() -> SecretString {
     let mut bytes = [0_u8; 32];
     rand::rng().fill_bytes(&mut bytes);
@@ -174,14 +187,23 @@ fn redactor(settings: &ServerSettings, password: &SecretString) -> Redactor {
     Redactor::new([password.clone(), encoded.into()].into_iter().chain(token))
 }
 
-fn recipe(settings: &ServerSettings, password: &SecretString) -> Recipe {
+fn recipe(
+    settings: &ServerSettings,
+    password: &SecretString,
+    marker: &[(String, String)],
+) -> Recipe {
     let host_env: HashMap<_, _> = std::env::vars_os().collect();
+    let mut env = child_env(settings, password, std::process::id(), &host_env);
+    env.extend(marker.iter().map(|(name, value)| {
+        let value = EnvValue::Plain(value.into());
+        (name.into(), value)
+    }));
     Recipe {
         program: settings.program.path.clone(),
         args: ["serve", "--hostname", "127.0.0.1", "--port", "0"]
             .map(Into::into)
             .to_vec(),
-        env: child_env(settings, password, std::process::id(), &host_env),
+        env,
         dir: settings.places().stand(),
     }
 }

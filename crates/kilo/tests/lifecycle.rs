@@ -335,3 +335,22 @@ async fn a_leftover_that_ignores_sigterm_is_killed() {
     assert_eq!((swept.ended, swept.survivors.len()), (1, 0), "{swept:?}");
     assert_eq!(within("the exit", server.exited()).await.signal, Some(9));
 }
+
+#[tokio::test]
+async fn the_end_of_a_server_leaves_others_with_its_marker_alone() {
+    let bench = Bench::new(&plain());
+    let server = bench.start().await;
+    let mut other = Bench::new(&plain());
+    other.marker.clone_from(&bench.marker);
+    other.start().await.end(GRACE).await;
+    assert_eq!(server.exit_info(), None, "after the end of another");
+    let mut failing = Bench::new(&json!({ "start": "never" }));
+    failing.marker.clone_from(&bench.marker);
+    let mut settings = failing.settings();
+    settings.start_deadline = Duration::from_millis(300);
+    Server::start(settings).await.unwrap_err();
+    assert_eq!(server.exit_info(), None, "after a start that failed");
+    assert_eq!(bench.left(), [server.pid()]);
+    server.end(GRACE).await;
+    assert!(bench.left().is_empty());
+}
