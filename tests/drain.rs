@@ -8,10 +8,17 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
-use rig::{Bead, Class, NewBead, Outcome, Phase, Policy, Resolution, Rig, Status};
-use support::{Town, git, quick, scripted};
+use rig::{Bead, BeadId, Class, NewBead, Outcome, Phase, Policy, Resolution, Rig, Status};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{OneRig, Town, command::Up, git, quick, scripted};
 
 /// The rig as it is stored, seen by the next start.
 async fn reopened(town: Town) -> (runtime::Runtime, Town) {
@@ -33,6 +40,34 @@ fn interrupted(bead: &Bead) -> bool {
     })
 }
 
+/// The one worktree of that rig.
+fn worktree(rig: &OneRig) -> PathBuf {
+    let all = std::fs::read_dir(rig.clone.with_file_name("worktrees")).unwrap();
+    let mut all: Vec<PathBuf> = all.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+fn assert_worked(bead: &Bead) {
+    assert_eq!(bead.status(), Status::Closed, "{bead:#?}");
+    assert!(matches!(
+        bead.phase,
+        Phase::Closed {
+            resolution: Resolution::Worked,
+            ..
+        }
+    ));
+}
+
+/// It was stopped in its work: not charged, and its change lies under a ref.
+fn assert_interrupted(bead: &Bead, rig: &OneRig) {
+    assert!(interrupted(bead), "{bead:#?}");
+    assert_eq!(bead.numbers.failures, 0, "an interruption is not charged");
+    let saved = format!("refs/wellhead/saved/{}/1", bead.id);
+    let shown = git(&rig.clone, &["show", "--name-only", "--format=", &saved]);
+    assert!(shown.contains("half-done.txt"), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_lets_the_quiet_finish_and_saves_what_works() {
     let town = Town::start().await;
@@ -51,14 +86,7 @@ async fn a_drain_lets_the_quiet_finish_and_saves_what_works() {
     let busy = town.working_rig(quick()).await;
     let (hung, _) = busy.rig.sling(scripted("hang")).await.unwrap();
     town.until(&busy.rig, "working bead", works(&hung.id)).await;
-    let worktrees = busy.clone.with_file_name("worktrees");
-    let worktree = std::fs::read_dir(worktrees)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    std::fs::write(worktree.join("half-done.txt"), "half").unwrap();
+    std::fs::write(worktree(&busy).join("half-done.txt"), "half").unwrap();
     // One is only about to start.
     let starting = town.working_rig(quick()).await;
     let (late, _) = starting.rig.sling(scripted("commit")).await.unwrap();
@@ -81,14 +109,7 @@ async fn a_drain_lets_the_quiet_finish_and_saves_what_works() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(bead.status(), Status::Closed);
-    assert!(matches!(
-        bead.phase,
-        Phase::Closed {
-            resolution: Resolution::Worked,
-            ..
-        }
-    ));
+    assert_worked(&bead);
     let bead = next
         .rig(&busy.id)
         .unwrap()
@@ -96,11 +117,7 @@ async fn a_drain_lets_the_quiet_finish_and_saves_what_works() {
         .await
         .unwrap()
         .unwrap();
-    assert!(interrupted(&bead), "{bead:#?}");
-    assert_eq!(bead.numbers.failures, 0, "an interruption is not charged");
-    let saved = format!("refs/wellhead/saved/{}/1", hung.id);
-    let shown = git(&busy.clone, &["show", "--name-only", "--format=", &saved]);
-    assert!(shown.contains("half-done.txt"), "{shown}");
+    assert_interrupted(&bead, &busy);
     // What had only begun to start works after the next start.
     let late = town.until_terminal_of(&next, &starting.id, &late.id).await;
     assert_eq!(late.status(), Status::Closed);
@@ -161,106 +178,191 @@ async fn a_drain_that_does_not_finish_is_cut_at_its_deadline() {
     town.gateway.stop().await;
 }
 
-/// The command on a directory whose one bead is dispatched and hangs.
-async fn hanging_command() -> (Town, tokio::process::Child) {
-    let town = Town::start().await;
-    let rig = town.working_rig(quick()).await;
-    rig.rig.sling(scripted("hang")).await.unwrap();
-    town.runtime.stop(Duration::ZERO).await;
-    let install = support::kilo_install().await;
-    let kilo = wellhead::provision::ensure_kilo(&install, "7.7.7", |_| {});
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_wellhead"));
-    command.args(["up", "--json", "--listen", "127.0.0.1:0", "--data-dir"]);
-    command
-        .arg(town.runtime.data_dir())
-        .arg("--kilo")
-        .arg(kilo.await.unwrap());
-    command
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = command.spawn().unwrap();
-    let out = tokio::io::BufReader::new(child.stdout.take().unwrap());
-    let ready = tokio::io::AsyncBufReadExt::lines(out)
-        .next_line()
-        .await
-        .unwrap()
-        .unwrap();
-    let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
-    let admin = std::fs::read_to_string(ready["admin_token_file"].as_str().unwrap()).unwrap();
-    let url = format!("{}/api/snapshot", ready["url"].as_str().unwrap());
-    let mut version = String::new();
-    // The long poll is the wait.
-    let live = async {
-        loop {
-            let asked = [("after", version.as_str()), ("wait_ms", "5000")];
-            let request = reqwest::Client::new()
-                .get(&url)
-                .query(&asked)
-                .bearer_auth(admin.trim());
-            let answer: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
-            if answer["data"]["rigs"][0]["beads"][0]["session_id"].is_string() {
-                return;
-            }
-            version = answer["data"]["version"].to_string().replace('"', "");
-        }
-    };
-    tokio::time::timeout(support::PATIENCE, live)
-        .await
-        .expect("a live session");
-    (town, child)
+/// The command with one agent in each state: one is done and only waits for its turn to stay
+/// quiet, one works with a change that it has not committed, one is only about to start.
+struct Three {
+    town: Town,
+    up: Up,
+    quiet: Job,
+    busy: Job,
+    starting: Job,
 }
 
-fn signal(child: &tokio::process::Child, signal: rustix::process::Signal) {
-    let pid = i32::try_from(child.id().unwrap()).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, signal).unwrap();
+/// A rig with one bead.
+struct Job {
+    rig: OneRig,
+    bead: BeadId,
+}
+
+impl Job {
+    async fn sling(up: &Up, rig: OneRig, behaviour: &str) -> (Self, String) {
+        let new = scripted(behaviour);
+        let body = json!({"title": new.title, "body": new.body});
+        let path = format!("/api/rigs/{}/sling", rig.id);
+        let slung = up.post(&path, &body, 201).await;
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let bead = text(&slung["bead"]["id"]).try_into().unwrap();
+        (Self { rig, bead }, text(&slung["agent"]["id"]))
+    }
+
+    /// The bead as it is stored, seen by the next start.
+    async fn stored(&self, next: &runtime::Runtime) -> Bead {
+        let rig = next.rig(&self.rig.id).unwrap();
+        rig.bead(&self.bead).await.unwrap().unwrap()
+    }
+}
+
+impl Three {
+    async fn start() -> Self {
+        let town = Town::start().await;
+        let patient = Policy {
+            idle_grace_ms: 600_000,
+            ..quick()
+        };
+        let credentials = town.credentials().await;
+        let config = town.config(credentials);
+        let quiet = town.rig(config.clone(), patient).await;
+        let busy = town.rig(config, quick()).await;
+        // Credentials of its own, and with them a server of its own, which is held at its start.
+        let starting = town.working_rig(quick()).await;
+        town.runtime.stop(Duration::ZERO).await;
+        let held = HeldKilo::new(town.dir.path()).await;
+        let up = Up::start(town.runtime.data_dir(), &held.program).await;
+
+        let (quiet, quiet_agent) = Job::sling(&up, quiet, "commit").await;
+        let (busy, _) = Job::sling(&up, busy, "hang").await;
+        let works = |bead: &Value| bead["session_id"].is_string();
+        up.until_bead(busy.bead.as_str(), "live session", works)
+            .await;
+        std::fs::write(worktree(&busy.rig).join("half-done.txt"), "half").unwrap();
+        let path = format!(
+            "/api/towns/{}/container/agents/{quiet_agent}/status",
+            town.id
+        );
+        let turned = |agent: &Value| agent["messageCount"] == 1;
+        let agent = up.until(&path, "completed turn", turned).await;
+        assert_eq!(agent["status"], "running", "it waits in its idle grace");
+        held.hold();
+        let (starting, _) = Job::sling(&up, starting, "commit").await;
+        held.until_held().await;
+        let dispatched = |bead: &Value| bead["dispatches"] == 1 && bead["session_id"].is_null();
+        up.until_bead(starting.bead.as_str(), "start under way", dispatched)
+            .await;
+        Self {
+            town,
+            up,
+            quiet,
+            busy,
+            starting,
+        }
+    }
+
+    fn assert_nothing_is_left(&self) {
+        let left = kilo::marked(&self.town.runtime.marker());
+        assert!(left.is_empty(), "processes are left: {left:?}");
+    }
+}
+
+/// The real kilo; a server of it that is started while it is held never becomes ready.
+struct HeldKilo {
+    program: PathBuf,
+    hold: PathBuf,
+    begun: PathBuf,
+}
+
+impl HeldKilo {
+    async fn new(dir: &Path) -> Self {
+        let (program, hold, begun) = (dir.join("kilo"), dir.join("hold"), dir.join("begun"));
+        let script = format!(
+            "#!/bin/sh\nif [ \"$1\" = serve ] && [ -e '{}' ]; then\n  : > '{}'\n  exec sleep 600\nfi\n\
+             exec '{}' \"$@\"\n",
+            hold.display(),
+            begun.display(),
+            support::kilo_program().await.display()
+        );
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        Self {
+            program,
+            hold,
+            begun,
+        }
+    }
+
+    fn hold(&self) {
+        std::fs::write(&self.hold, "").unwrap();
+    }
+
+    /// Waits until a server has begun to start.
+    async fn until_held(&self) {
+        let wait = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(50));
+            while !self.begun.exists() {
+                tick.tick().await;
+            }
+        };
+        let held = tokio::time::timeout(support::PATIENCE, wait).await;
+        held.expect("a server starts");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_sigterm_drains_and_ends_with_zero() {
-    let (town, mut child) = hanging_command().await;
+async fn a_first_sigterm_drains_all_three_states_and_ends_with_zero() {
+    let mut three = Three::start().await;
     let began = Instant::now();
-    signal(&child, rustix::process::Signal::TERM);
-    let status = tokio::time::timeout(Duration::from_secs(25), child.wait()).await;
-    assert_eq!(
-        status.expect("within the deadline").unwrap().code(),
-        Some(0)
-    );
+    three.up.signal(Signal::TERM);
+    let status = three.up.ended(Duration::from_secs(22)).await;
+    assert_eq!(status.expect("within the deadline").code(), Some(0));
     assert!(
         began.elapsed() > Duration::from_secs(1),
-        "the agent got no time at all"
+        "who works got no time at all"
     );
-    assert!(
-        kilo::marked(&town.runtime.marker()).is_empty(),
-        "a process is left"
-    );
+    three.assert_nothing_is_left();
+
+    let (next, town) = reopened(three.town).await;
+    assert_worked(&three.quiet.stored(&next).await);
+    assert_interrupted(&three.busy.stored(&next).await, &three.busy.rig);
+    let late = three.starting.stored(&next).await;
+    assert!(interrupted(&late), "{late:#?}");
+    assert_eq!(late.attempts[0].session, None, "it had only begun to start");
+    let late = town.until_terminal_of(&next, &three.starting.rig.id, &late.id);
+    let late = late.await;
+    assert_worked(&late);
+    assert_eq!(late.numbers.failures, 0, "{late:#?}");
+    next.stop(Duration::from_secs(10)).await;
     town.gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_sigterm_ends_within_two_seconds() {
-    let (town, mut child) = hanging_command().await;
-    signal(&child, rustix::process::Signal::TERM);
+async fn a_second_sigterm_ends_all_three_states_within_two_seconds() {
+    let mut three = Three::start().await;
+    three.up.signal(Signal::TERM);
     // Two of the same signal at once are one: the second comes when the first is worked on.
-    tokio::time::timeout(Duration::from_millis(500), child.wait())
-        .await
-        .unwrap_err();
+    let early = three.up.ended(Duration::from_millis(500)).await;
+    assert_eq!(early, None, "who works keeps it from ending");
     let began = Instant::now();
-    signal(&child, rustix::process::Signal::TERM);
-    let status = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+    three.up.signal(Signal::TERM);
+    let status = three.up.ended(Duration::from_secs(10)).await;
     assert!(
         began.elapsed() < Duration::from_secs(2),
         "{:?}",
         began.elapsed()
     );
-    assert_ne!(
-        status.expect("an end").unwrap().code(),
-        Some(0),
-        "it was cut"
-    );
-    assert!(
-        kilo::marked(&town.runtime.marker()).is_empty(),
-        "a process is left"
-    );
+    assert_ne!(status.expect("an end").code(), Some(0), "it was cut");
+    three.assert_nothing_is_left();
+
+    // Cut as it was, nothing is charged and no work is gone.
+    let (next, town) = reopened(three.town).await;
+    for job in [&three.quiet, &three.busy, &three.starting] {
+        let bead = job.stored(&next).await;
+        assert_eq!(bead.numbers.failures, 0, "{bead:#?}");
+        assert_ne!(bead.status(), Status::Failed);
+    }
+    assert!(worktree(&three.busy.rig).join("half-done.txt").exists());
+    let branch = format!("gt/amber/{}", three.quiet.bead);
+    town.until_commit(&three.quiet.rig, &branch).await;
+    let late = town.until_terminal_of(&next, &three.starting.rig.id, &three.starting.bead);
+    assert_worked(&late.await);
+    next.stop(Duration::from_secs(10)).await;
     town.gateway.stop().await;
 }

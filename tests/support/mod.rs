@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
+pub(crate) mod command;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -47,6 +49,13 @@ pub(crate) async fn kilo_install() -> PathBuf {
         .await
         .expect("kilo is installed by npm");
     dir
+}
+
+/// The program of that installation.
+pub(crate) async fn kilo_program() -> PathBuf {
+    let install = kilo_install().await;
+    let found = ensure_kilo(&install, "7.7.7", |_| {}).await;
+    found.expect("kilo is installed")
 }
 
 impl Town {
