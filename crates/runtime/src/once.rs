@@ -132,3 +132,123 @@ pub(crate) async fn answer<O: durable::Object>(
         // Forgotten between the two looks: its day is over.
         .ok_or_else(|| Error::NotFound("this Idempotency-Key has just expired".to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use durable::{Handle as _, Object as _, ObjectId, testing::TestTurn};
+    use rig::{Effect, Input, NewBead};
+    use serde_json::json;
+
+    use super::*;
+    use crate::rig_actor::{Changes, RigActor, TellOnce};
+
+    const START: i64 = 1_800_000_000_000;
+
+    fn host() -> TestTurn {
+        TestTurn::new::<RigActor>(ObjectId::from_name("rig").unwrap(), START)
+    }
+
+    fn once(n: usize) -> Once {
+        Once {
+            key: format!("key{n:05}"),
+            digest: format!("digest{n}"),
+        }
+    }
+
+    fn note(host: &mut TestTurn, memory: &mut Memory, n: usize, at: i64) {
+        let noted = host
+            .at(at)
+            .run::<Effect, _>(|turn| memory.note(turn, once(n), &json!({ "answer": n })));
+        noted.unwrap();
+    }
+
+    /// The numbers of the keys whose request and answer lie on disk.
+    fn stored(host: &TestTurn) -> Vec<usize> {
+        let numbers = |prefix: &str| -> Vec<usize> {
+            let found = host.all::<Value>(prefix).unwrap();
+            let number = |key: &str| key.strip_prefix(prefix)?.strip_prefix("key")?.parse().ok();
+            found.iter().map(|(key, _)| number(key).unwrap()).collect()
+        };
+        let (asked, answered) = (numbers(KEY_PREFIX), numbers(ANSWER_PREFIX));
+        assert_eq!(asked, answered, "neither is there without the other");
+        asked
+    }
+
+    #[test]
+    fn a_key_is_remembered_for_a_day_and_then_leaves_nothing() {
+        let (mut host, mut memory) = (host(), Memory::default());
+        note(&mut host, &mut memory, 1, START);
+        let other = Once {
+            digest: "another".to_owned(),
+            ..once(1)
+        };
+        let day = START + ONCE_MS;
+        for restarted in [false, true] {
+            if restarted {
+                memory = Memory::load(&host.records()).unwrap();
+            }
+            for now in [START, day - 1, START - 1] {
+                assert!(memory.is_repeated(&once(1), now).unwrap(), "{now}");
+                let reused = memory.is_repeated(&other, now);
+                assert!(matches!(reused, Err(Error::KeyReused)), "{reused:?}");
+            }
+            for again in [&once(1), &other] {
+                assert!(!memory.is_repeated(again, day).unwrap(), "its day is over");
+            }
+        }
+        assert_eq!(stored(&host), [1], "it goes with the next request");
+        note(&mut host, &mut memory, 2, day);
+        assert_eq!(stored(&host), [2]);
+    }
+
+    #[test]
+    fn ten_thousand_keys_are_kept_and_the_oldest_go_first_when_their_day_is_over() {
+        let (mut host, mut memory) = (host(), Memory::default());
+        for (n, at) in (0..KEYS_MAX).zip(START..) {
+            assert!(!memory.is_repeated(&once(n), at).unwrap());
+            note(&mut host, &mut memory, n, at);
+        }
+        assert_eq!(stored(&host).len(), KEYS_MAX);
+        // None is forgotten early: what was carried out must not be carried out again.
+        let day = START + ONCE_MS;
+        let further = memory.is_repeated(&once(KEYS_MAX), day - 1);
+        assert!(
+            matches!(further, Err(Error::KeysFull { max: KEYS_MAX })),
+            "{further:?}"
+        );
+        assert!(memory.is_repeated(&once(0), day - 1).unwrap());
+        // The day of the first is over: there is room for one.
+        assert!(!memory.is_repeated(&once(KEYS_MAX), day).unwrap());
+        note(&mut host, &mut memory, KEYS_MAX, day);
+        assert_eq!(stored(&host), (1..=KEYS_MAX).collect::<Vec<_>>());
+        memory = Memory::load(&host.records()).unwrap();
+        assert!(memory.is_repeated(&once(KEYS_MAX + 1), day).is_err());
+        // Many days are over at once: each request forgets some, the oldest first.
+        let later = day + 5_000;
+        note(&mut host, &mut memory, KEYS_MAX + 1, later);
+        let kept = 1 + FORGET_MAX..=KEYS_MAX + 1;
+        assert_eq!(stored(&host), kept.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_request_is_carried_out_again_after_its_day() {
+        let mut host = host();
+        let id = ObjectId::from_name("rig").unwrap();
+        let mut rig = RigActor::load(&id, &host.records(), &Changes::new()).unwrap();
+        let said = [START, START + ONCE_MS - 1, START + ONCE_MS].map(|now| {
+            let tell = TellOnce {
+                input: Input::CreateBead(NewBead::issue("once a day")),
+                once: Some(once(1)),
+                show: Box::new(|rig, _, _| json!(rig.beads().count())),
+            };
+            let told = host.at(now).run(|turn| rig.handle(turn, tell));
+            told.unwrap().0.unwrap()
+        });
+        assert_eq!(
+            said,
+            [Said::Now(json!(1)), Said::Before, Said::Now(json!(2))]
+        );
+    }
+}
