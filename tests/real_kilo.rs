@@ -9,8 +9,12 @@
 
 mod support;
 
+use std::time::Duration;
+
 use rig::{Bead, BeadType, Class, CredentialSource, EventType, Phase, Policy, Resolution, Status};
-use support::{CANARY, OneRig, Town, contains, files_with, git, quick, scripted};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{CANARY, OneRig, Town, command::Up, contains, files_with, git, quick, scripted};
 
 /// `dispatch_no`, `failures`, `prompts`.
 fn numbers(bead: &Bead) -> (u64, u32, u32) {
@@ -339,4 +343,47 @@ async fn the_token_is_in_no_file_but_its_own_and_in_no_command_line() {
     );
     assert_eq!(holders.len(), 1);
     town.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_started_through_the_container_s_route_works() {
+    let town = Town::start().await;
+    let rig = town.working_rig(quick()).await;
+    town.runtime.stop(Duration::from_secs(20)).await;
+    let up = Up::start(town.runtime.data_dir(), &support::kilo_program().await).await;
+    let new = json!({"role": "polecat", "name": "amber", "identity": "id-amber"});
+    let path = format!("/api/rigs/{}/agents", rig.id);
+    let agent = up.post(&path, &new, 201).await["id"].clone();
+    let start = json!({
+        "agentId": agent, "rigId": rig.id, "townId": town.id, "role": "polecat", "name": "amber",
+        "identity": "id-amber", "prompt": "Do it\n[[script: commit]]", "model": "scripted/auto",
+        "systemPrompt": "s", "gitUrl": town.origin, "branch": "b", "defaultBranch": "main",
+    });
+    let agents = format!("/api/towns/{}/container/agents", town.id);
+    let managed = up.post(&format!("{agents}/start"), &start, 201).await;
+    assert_eq!(
+        (&managed["agentId"], &managed["rigId"], &managed["status"]),
+        (&agent, &json!(rig.id), &json!("starting"))
+    );
+    let path = format!("{agents}/{}/status", agent.as_str().unwrap());
+    // On board: the container knows its session and its server.
+    let seen = up.until(&path, "session", |agent| agent["sessionId"].is_string());
+    assert!(seen.await["serverPort"].is_u64());
+    let bead = managed["beadId"].as_str().unwrap();
+    let closed = |bead: &Value| bead["status"] == "closed" && bead["result"] == "worked";
+    up.until_bead(bead, "closed bead", closed).await;
+    let ended = up.get(&path).await;
+    assert_eq!(
+        (&ended["status"], &ended["exitReason"]),
+        (&json!("exited"), &json!("completed"))
+    );
+    assert_ends_with_zero(up, &town).await;
+    town.gateway.stop().await;
+}
+
+async fn assert_ends_with_zero(mut up: Up, town: &Town) {
+    up.signal(Signal::TERM);
+    let status = up.ended(Duration::from_secs(22)).await;
+    assert_eq!(status.expect("an end").code(), Some(0));
+    assert!(kilo::marked(&town.runtime.marker()).is_empty());
 }
