@@ -11,6 +11,7 @@ mod support;
 
 use std::time::Duration;
 
+use reqwest::Method;
 use rig::{Bead, BeadType, Class, CredentialSource, EventType, Phase, Policy, Resolution, Status};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -377,6 +378,42 @@ async fn an_agent_that_is_started_through_the_container_s_route_works() {
         (&ended["status"], &ended["exitReason"]),
         (&json!("exited"), &json!("completed"))
     );
+    assert_ends_with_zero(up, &town).await;
+    town.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_to_a_live_session_is_its_next_prompt() {
+    let town = Town::start().await;
+    let patient = Policy {
+        idle_grace_ms: 5_000,
+        ..quick()
+    };
+    let rig = town.working_rig(patient).await;
+    town.runtime.stop(Duration::from_secs(20)).await;
+    let up = Up::start(town.runtime.data_dir(), &support::kilo_program().await).await;
+    // An answer is all that is expected, so nobody but the message asks for the commit.
+    let new = json!({
+        "title": "ask", "body": "[[script: nudged-commit]]", "metadata": {"expects": "text"},
+    });
+    let path = format!("/api/rigs/{}/sling", rig.id);
+    let slung = up.post(&path, &new, 201).await;
+    let agent = slung["agent"]["id"].as_str().unwrap();
+    let agent = format!("/api/towns/{}/container/agents/{agent}", town.id);
+    let turned = |agent: &Value| agent["messageCount"] == 1;
+    let status = format!("{agent}/status");
+    up.until(&status, "completed turn", turned).await;
+    let message = json!({"prompt": "Commit it, please"});
+    let path = format!("{agent}/message");
+    let said = up.post(&path, &message, 200).await;
+    assert_eq!(said, json!({"accepted": true}));
+    let bead = slung["bead"]["id"].as_str().unwrap();
+    let worked = |bead: &Value| {
+        bead["status"] == "closed" && bead["commit"].is_string() && bead["prompts"] == 2
+    };
+    up.until_bead(bead, "commit", worked).await;
+    let (status, _) = up.ask(Method::POST, &path, &message).await;
+    assert_eq!(status, 409, "no session is left to read it");
     assert_ends_with_zero(up, &town).await;
     town.gateway.stop().await;
 }

@@ -100,6 +100,12 @@ pub struct Run {
     /// The turn after which it was nudged, if it was; one nudge per dispatch.
     #[serde(default)]
     pub nudged_after: Option<u32>,
+    /// The turn after which the bead's first message was handed out, until it was read.
+    #[serde(default)]
+    pub told_after: Option<u32>,
+    /// The session was told to end: it reads no further message.
+    #[serde(default)]
+    pub is_over: bool,
     /// Whether the model has written anything yet.
     #[serde(default)]
     pub output: bool,
@@ -307,6 +313,9 @@ pub struct Bead {
     pub commit: Option<String>,
     /// The session to continue at the next dispatch.
     pub resume: Option<String>,
+    /// What people told its agent and no turn has read yet, oldest first.
+    #[serde(default)]
+    pub messages: Vec<String>,
     /// All usage so far.
     pub usage: Usage,
     /// The latest attempts, oldest first.

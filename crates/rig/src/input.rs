@@ -210,6 +210,13 @@ pub enum Input {
         /// What to do where nothing is on its hook.
         new: Box<NewBead>,
     },
+    /// A person's word for the agent's live session: it is prompted with it after its turn.
+    Message {
+        /// Which agent.
+        agent: AgentId,
+        /// The word.
+        prompt: String,
+    },
     /// Give up a bead on a person's word.
     Cancel {
         /// Which bead.

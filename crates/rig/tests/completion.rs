@@ -254,6 +254,49 @@ fn fresh_work_ends_at_its_first_quiet_turn() {
     assert_eq!(bench.bead(&order.dispatch.bead).numbers.prompts, 1);
 }
 
+fn message(order: &DispatchOrder, text: &str) -> Input {
+    let (agent, prompt) = (order.agent.clone(), text.to_owned());
+    Input::Message { agent, prompt }
+}
+
+fn told(text: &str) -> TurnVerdict {
+    TurnVerdict::Nudge(text.to_owned())
+}
+
+#[test]
+fn messages_are_told_one_by_one_after_each_turn_and_paid_for() {
+    let (mut bench, order) = Bench::working();
+    for text in ["first", "second"] {
+        assert_eq!(bench.ok(message(&order, text)), Reply::Accepted);
+    }
+    for _ in 0..2 {
+        assert_eq!(bench.turn(&order, 1, commit()), told("first"), "once more");
+    }
+    assert_eq!(bench.bead(&order.dispatch.bead).numbers.prompts, 2);
+    assert_eq!(bench.turn(&order, 2, commit()), told("second"));
+    assert_eq!(bench.turn(&order, 3, commit()), TurnVerdict::End);
+    let bead = bench.bead(&order.dispatch.bead);
+    assert_eq!((bead.numbers.prompts, bead.messages.len()), (3, 0));
+    let late = bench.refused(message(&order, "late"));
+    assert!(
+        matches!(late, Refused::Conflict(_)),
+        "nobody would read it: {late:?}"
+    );
+}
+
+#[test]
+fn a_message_that_no_turn_has_read_is_told_to_the_next_session() {
+    let (mut bench, order) = Bench::working();
+    bench.ok(message(&order, "mind the tests"));
+    assert_eq!(bench.turn(&order, 1, commit()), told("mind the tests"));
+    bench.ok(Bench::over(&order.dispatch, failed(Class::Interrupted)));
+    bench.run_for(MINUTE_MS);
+    let next = bench.dispatch().expect("continued");
+    bench.start(&next.dispatch);
+    assert_eq!(bench.turn(&next, 1, commit()), told("mind the tests"));
+    assert_eq!(bench.turn(&next, 2, commit()), TurnVerdict::End);
+}
+
 #[test]
 fn the_last_prompt_leaves_none_for_a_nudge() {
     let policy = Policy {

@@ -155,6 +155,8 @@ fn dispatch(draft: &mut Draft<'_>, id: &BeadId, probe: bool) -> bool {
         sent_at: now,
         probe,
         nudged_after: None,
+        told_after: None,
+        is_over: false,
         output: false,
         usage: Usage::default(),
     };

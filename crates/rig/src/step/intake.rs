@@ -73,6 +73,7 @@ pub(super) fn make_bead(draft: &mut Draft<'_>, new: NewBead) -> Bead {
         branch: None,
         commit: None,
         resume: None,
+        messages: Vec::new(),
         usage: Usage::default(),
         attempts: Vec::new(),
     };

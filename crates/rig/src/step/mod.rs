@@ -18,6 +18,7 @@ mod draft;
 mod gate;
 mod intake;
 mod mail;
+mod messages;
 mod orders;
 mod patrol;
 mod reports;
@@ -103,6 +104,7 @@ fn decide(draft: &mut Draft<'_>, input: Input) -> Result<Reply, Refused> {
         Input::DeleteBead { bead } => orders::delete(draft, &bead),
         Input::DeleteRig => tombstone::delete_rig(draft),
         Input::StartAgent { agent, new } => intake::start_agent(draft, &agent, *new),
+        Input::Message { agent, prompt } => messages::message(draft, &agent, prompt),
         Input::Cancel { bead } => orders::cancel(draft, &bead),
         Input::Retry { bead } => orders::retry(draft, &bead),
         Input::ResetBreaker => Ok(trip::reset(draft)),

@@ -5,7 +5,7 @@
 
 use super::{
     draft::{Draft, NewEvent},
-    orders, settle, trip,
+    messages, orders, settle, trip,
 };
 use crate::{
     AgentId, Bead, Beat, Cause, Class, CredentialSource, Deadline, DispatchId, Ending, EventType,
@@ -125,11 +125,22 @@ pub(super) fn turn_ended(
             &report.work,
         ))));
     }
+    if let Some(text) = messages::after_turn(draft, dispatch, report.turn_no, prompts_left)? {
+        return Ok(Reply::Turn(TurnVerdict::Nudge(text)));
+    }
+    let bead = current(draft, dispatch)?;
+    let Phase::Working { run, .. } = &bead.phase else {
+        return Ok(Reply::Turn(TurnVerdict::End));
+    };
+    let is_over = run.is_over;
     let wants_nudge = !report.work.is_fresh()
         && report.output
         && run.nudged_after.is_none()
         && !bead.expects_text();
     if !wants_nudge || !prompts_left {
+        if !is_over && let Some(run) = draft.bead_mut(&dispatch.bead)?.run_mut() {
+            run.is_over = true;
+        }
         return Ok(Reply::Turn(TurnVerdict::End));
     }
     let text = nudge_text(bead, &report.work);

@@ -388,7 +388,7 @@ fn prompts(
     let ours = step.effects.iter().filter_map(dispatch_sent);
     let ours = ours.filter(|dispatch| dispatch.bead == *id);
     let sent = u32::try_from(ours.count()).unwrap_or(9);
-    let mark = |bead: &Bead| bead.run().and_then(|run| run.nudged_after);
+    let mark = |bead: &Bead| bead.run().map(|run| (run.nudged_after, run.told_after));
     let is_nudge = matches!(step.reply, Reply::Turn(TurnVerdict::Nudge(_)));
     let nudged = is_nudge && sent == 0 && mark(old) != mark(new);
     let unspent =

@@ -92,7 +92,7 @@ pub(crate) fn command(rng: &mut Rng, rig: &Rig) -> Input {
         return Input::Sling(NewBead::issue("first"));
     };
     let by = rng.chance(300).then(|| agent.clone());
-    match rng.below(36) {
+    match rng.below(38) {
         0..=5 if work < BEADS_MAX => Input::Sling(new_work(rng)),
         6 | 7 if work < BEADS_MAX => {
             let assignee = rng.chance(300).then_some(agent);
@@ -134,6 +134,10 @@ pub(crate) fn command(rng: &mut Rng, rig: &Rig) -> Input {
         29 => Input::Retry { bead },
         30..=32 => review(rng, rig, agent, bead),
         33 | 34 => mail(rng, &agents, agent),
+        35 | 36 => Input::Message {
+            agent,
+            prompt: "mind the tests".to_owned(),
+        },
         _ if agents.len() > 2 => Input::DeleteAgent { agent },
         _ => Input::GetOrCreateAgent {
             role: rng

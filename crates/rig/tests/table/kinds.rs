@@ -38,6 +38,7 @@ kinds! {
     Input::DeleteBead { .. } => "DeleteBead",
     Input::DeleteRig => "DeleteRig",
     Input::StartAgent { .. } => "StartAgent",
+    Input::Message { .. } => "Message",
     Input::Cancel { .. } => "Cancel",
     Input::Retry { .. } => "Retry",
     Input::ResetBreaker => "ResetBreaker",

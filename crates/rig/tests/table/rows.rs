@@ -200,6 +200,8 @@ pub(crate) const ALL: &[Row] = &[
     row("RegisterAgent, identity taken", |_| agent("amber")),
     row("StartAgent, the agent", |s| start(&s.agent)),
     row("StartAgent, the other agent", |s| start(&s.other)),
+    row("Message, the agent", |s| message(&s.agent)),
+    row("Message, the other agent", |s| message(&s.other)),
     row("DeleteRig", |_| Input::DeleteRig),
     row("Touch, the agent", |s| Input::Touch {
         agent: s.agent.clone(),
@@ -233,6 +235,11 @@ fn status(scene: &Scene, status: Status) -> Input {
 fn close(bead: &BeadId, by: Option<AgentId>) -> Input {
     let bead = bead.clone();
     Input::Close { bead, by }
+}
+
+fn message(agent: &AgentId) -> Input {
+    let (agent, prompt) = (agent.clone(), "mind the tests".to_owned());
+    Input::Message { agent, prompt }
 }
 
 fn start(agent: &AgentId) -> Input {

@@ -241,24 +241,18 @@ pub(crate) async fn stop(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> 
     Ok(answer::ok(json!({ "stopped": true })))
 }
 
-/// `POST …/container/agents/{a}/message`.
+/// `POST …/container/agents/{a}/message`: a live session is told it after its turn.
 pub(crate) async fn message(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
+    let ticket = ctx.once(&body)?;
     let mut fields = body.fields()?;
-    prompt(&mut fields);
+    let prompt = prompt(&mut fields);
     fields.finish()?;
     let (rig, _, agent) = found(&ctx).await?;
-    let is_live = rig
-        .look(move |rig, _| {
-            rig.hook_of(&agent.id)
-                .is_some_and(|bead| bead.run().is_some())
-        })
-        .await?;
-    let sentence = if is_live {
-        "a running session takes no further prompt; send the agent mail, or stop it and start anew"
-    } else {
-        "the agent has no running session; start it with this prompt"
-    };
-    Err(Failure::conflict("no_further_prompt", sentence))
+    let agent = agent.id;
+    let show = |_: &Rig, _: &Reply| json!({ "accepted": true });
+    let input = Input::Message { agent, prompt };
+    let accepted = once::tell(&rig, ticket.as_ref(), input, show).await?;
+    Ok(answer::ok(accepted))
 }
 
 /// `GET …/container/agents/{a}/status`.
