@@ -137,6 +137,28 @@ fn a_container_that_lost_its_sessions_is_asked_about_each_once() {
 }
 
 #[test]
+fn an_order_that_was_not_taken_yet_waits_for_the_next_container() {
+    let (mut bench, order) = Bench::dispatched();
+    bench.ok(Input::ContainerStarted {
+        incarnation: Incarnation::new("life-2").expect("a valid id"),
+        live: Vec::new(),
+        unreported: Vec::new(),
+        credential: None,
+    });
+    assert_eq!(bench.stops(), [], "it is still in the outbox");
+    bench.ok(Input::AgentStarted {
+        dispatch: order.dispatch.clone(),
+        incarnation: Incarnation::new("life-2").expect("a valid id"),
+        session: "ses-1".to_owned(),
+    });
+    assert_eq!(
+        bench.bead(&order.dispatch.bead).numbers.prompts,
+        1,
+        "nothing was spent twice"
+    );
+}
+
+#[test]
 fn more_than_one_step_can_dispatch_is_dispatched_a_second_later() {
     let mut bench = Bench::new();
     bench.ok(Input::SetPolicy(Policy {

@@ -8,9 +8,9 @@ use super::{
     messages, orders, settle, trip,
 };
 use crate::{
-    AgentId, Bead, Beat, Cause, Class, CredentialSource, Deadline, DispatchId, Ending, EventType,
-    Failure, Incarnation, Live, Outcome, Phase, Readiness, Refused, Reply, Report, Stage, Trip,
-    TurnReport, TurnVerdict, Work,
+    AgentId, Bead, BeadId, Beat, Cause, Class, CredentialSource, Deadline, DispatchId, Ending,
+    EventType, Failure, Incarnation, Live, Outcome, Phase, Readiness, Refused, Reply, Report,
+    Stage, Trip, TurnReport, TurnVerdict, Work,
 };
 
 /// The bead whose current dispatch this is; everything else is stale.
@@ -268,11 +268,12 @@ pub(super) fn container_started(
     let known = |id: &DispatchId| live.contains(id) || unreported.contains(id);
     let missing: Vec<_> = draft
         .unfinished()
-        .filter(|bead| !matches!(bead.phase, Phase::Ending { .. }))
+        .filter(|bead| matches!(bead.phase, Phase::Working { .. }))
         .filter_map(Bead::dispatch_id)
         .filter(|id| !known(id))
         .collect();
     adopt(draft, incarnation, live);
+    wait_for_starts(draft);
     for dispatch in missing {
         let text = format!("container {incarnation} does not know this dispatch");
         let cause = Cause::Expired(Failure::new(Class::Lost, Stage::Session, text));
@@ -293,6 +294,23 @@ pub(super) fn container_started(
         }
     }
     Reply::Accepted
+}
+
+/// An order that no container has taken is still on its way and will be carried out by the new
+/// life: its start begins anew. One that got lost after all is asked about at its deadline.
+fn wait_for_starts(draft: &mut Draft<'_>) {
+    let now = draft.now();
+    let sent = draft
+        .unfinished()
+        .filter(|bead| matches!(bead.phase, Phase::Dispatched { .. }));
+    let sent: Vec<BeadId> = sent.map(|bead| bead.id.clone()).collect();
+    for id in sent {
+        if let Ok(bead) = draft.bead_mut(&id)
+            && let Phase::Dispatched { start, .. } = &mut bead.phase
+        {
+            *start = start.renewed(now);
+        }
+    }
 }
 
 /// What the container found alive goes on under its new life, whose beats count from now on.

@@ -420,14 +420,23 @@ mod tests {
             dispatch: dispatch.clone(),
         };
         assert_eq!(ledger.send(take).await.unwrap(), Taken::Fresh);
+        let place = Place {
+            boot_id: "boot".to_owned(),
+            pid: 1,
+            start_time: 2,
+            port: 3,
+            worktree: PathBuf::from("tree"),
+        };
         let note = NoteSession {
             rig: rig.clone(),
             dispatch: dispatch.clone(),
             session: "ses_1".to_owned(),
+            place: Some(place.clone()),
         };
         ledger.send(note).await.unwrap();
-        let open = ledger.send(Survey).await.unwrap();
-        assert_eq!(open, [(rig, dispatch.clone())]);
+        let found = ledger.send(Survey).await.unwrap();
+        assert_eq!(found.unreported, [(rig, dispatch.clone())]);
+        assert_eq!(found.places, [place]);
         ledger.send(Boot).await.unwrap();
         let told = tokio::time::timeout(Duration::from_secs(20), mail.recv()).await;
         let report = told.expect("a report").unwrap().report;
