@@ -137,3 +137,28 @@ fn links_between_documents_lead_somewhere() {
     }
     assert!(broken.is_empty(), "{broken:#?}");
 }
+
+/// Rows of documents that name tests: `` `file` name, name… ``. A name that ends in `…` is the
+/// beginning of one.
+#[test]
+fn tests_that_documents_name_are_there() {
+    let everything: String = sources()
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let mut missing = Vec::new();
+    for document in files(&root().join("docs"), "md") {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for row in text.lines().filter(|line| line.starts_with('|')) {
+            let is_of_a_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            let words = row.split(|c: char| !is_of_a_name(c));
+            // Tests are named by sentences; nothing else in a table has that many words in one.
+            for name in words.filter(|word| word.matches('_').count() >= 4) {
+                if !everything.contains(&format!("fn {}", name.trim_end_matches('_'))) {
+                    missing.push(format!("{}: {name}", shown(&document)));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no such test: {missing:#?}");
+}
