@@ -37,6 +37,7 @@ mod review;
 mod state;
 mod step;
 mod time;
+mod views;
 
 pub use agent::{Agent, AgentStatus, Role};
 pub use bead::{

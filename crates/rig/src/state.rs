@@ -4,14 +4,15 @@
 //! state. Takes no decision: `step` decides, [`Rig::apply`] puts the decided records in place, and
 //! replaying all changes gives the same state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Agent, AgentId, Bead, BeadId, BeadType, Breaker, BreakerState, Change, Deadline, Mail, MailId,
-    Phase, Policy, ReviewEntry, ReviewId, RigConfig, Timestamp,
+    Agent, AgentId, Bead, BeadId, Breaker, BreakerState, Change, Deadline, Mail, MailId, Phase,
+    Policy, ReviewEntry, ReviewId, RigConfig, Role, Timestamp,
     step::{Outlook, outlook_of},
+    views::Views,
 };
 
 /// A rig that waits for an event alone still looks around this often.
@@ -81,11 +82,8 @@ pub struct Rig {
     reviews: BTreeMap<ReviewId, ReviewEntry>,
     // Undelivered, by reader; delivered mail is history.
     mail: BTreeMap<AgentId, BTreeMap<MailId, Mail>>,
-    // Views, derived from the records in `apply` and nowhere else.
-    hooks: BTreeMap<AgentId, BeadId>,
-    unfinished: BTreeSet<BeadId>,
-    escalations: BTreeSet<BeadId>,
-    open_reviews: BTreeSet<ReviewId>,
+    // Derived from the records in `apply` and nowhere else.
+    views: Views,
 }
 
 /// Everything that a rig keeps in memory, as it is stored.
@@ -116,7 +114,7 @@ impl Rig {
             ..Self::default()
         };
         for agent in records.agents {
-            rig.agents.insert(agent.id.clone(), agent);
+            rig.put_agent(agent);
         }
         for bead in records.beads {
             rig.put_bead(bead);
@@ -137,12 +135,8 @@ impl Rig {
                 Change::Rig(record) => self.record = (**record).clone(),
                 Change::Bead(bead) => self.put_bead((**bead).clone()),
                 Change::BeadDeleted(id) => self.drop_bead(id),
-                Change::Agent(agent) => {
-                    self.agents.insert(agent.id.clone(), (**agent).clone());
-                }
-                Change::AgentDeleted(id) => {
-                    self.agents.remove(id);
-                }
+                Change::Agent(agent) => self.put_agent((**agent).clone()),
+                Change::AgentDeleted(id) => self.drop_agent(id),
                 Change::Review(entry) => self.put_review((**entry).clone()),
                 Change::Mail(mail) if mail.delivered_at.is_none() => {
                     self.put_mail((**mail).clone());
@@ -155,39 +149,40 @@ impl Rig {
         }
     }
 
+    fn put_agent(&mut self, agent: Agent) {
+        self.drop_agent(&agent.id);
+        self.views.add_agent(&agent);
+        self.agents.insert(agent.id.clone(), agent);
+    }
+
+    fn drop_agent(&mut self, id: &AgentId) {
+        if let Some(old) = self.agents.remove(id) {
+            self.views.remove_agent(&old);
+        }
+    }
+
     fn put_bead(&mut self, bead: Bead) {
         self.drop_bead(&bead.id);
-        if let Some(agent) = bead.hooked_to() {
-            self.hooks.insert(agent.clone(), bead.id.clone());
-        }
-        if bead.is_work() && !bead.is_terminal() {
-            self.unfinished.insert(bead.id.clone());
-        }
-        if bead.kind == BeadType::Escalation && !bead.is_terminal() {
-            self.escalations.insert(bead.id.clone());
-        }
+        let role = self.role_on(&bead);
+        self.views.add_bead(&bead, role);
         self.beads.insert(bead.id.clone(), bead);
     }
 
     fn drop_bead(&mut self, id: &BeadId) {
-        let Some(old) = self.beads.remove(id) else {
-            return;
-        };
-        self.unfinished.remove(id);
-        self.escalations.remove(id);
-        if let Some(agent) = old.hooked_to()
-            && self.hooks.get(agent) == Some(id)
-        {
-            self.hooks.remove(agent);
+        if let Some(old) = self.beads.remove(id) {
+            let role = self.role_on(&old);
+            self.views.remove_bead(&old, role);
         }
     }
 
+    /// The role of the agent whose hook a bead is on.
+    fn role_on(&self, bead: &Bead) -> Option<Role> {
+        let agent = self.agents.get(bead.hooked_to()?)?;
+        Some(agent.role)
+    }
+
     fn put_review(&mut self, entry: ReviewEntry) {
-        if entry.is_open() {
-            self.open_reviews.insert(entry.id.clone());
-        } else {
-            self.open_reviews.remove(&entry.id);
-        }
+        self.views.set_review(&entry);
         self.reviews.insert(entry.id.clone(), entry);
     }
 
@@ -232,7 +227,18 @@ impl Rig {
 
     /// Work that is neither closed nor failed.
     pub fn unfinished(&self) -> impl Iterator<Item = &Bead> {
-        self.unfinished.iter().filter_map(|id| self.beads.get(id))
+        self.views.unfinished().filter_map(|id| self.beads.get(id))
+    }
+
+    /// Work with a dispatch under way. Bounded by the policy's slots.
+    pub fn running(&self) -> impl Iterator<Item = &Bead> {
+        let ids = self.views.running().iter();
+        ids.filter_map(|id| self.beads.get(id))
+    }
+
+    /// What the records say when they are asked by something else than their id.
+    pub(crate) fn views(&self) -> &Views {
+        &self.views
     }
 
     /// An agent.
@@ -247,12 +253,12 @@ impl Rig {
 
     /// The bead on an agent's hook.
     pub fn hook_of(&self, agent: &AgentId) -> Option<&Bead> {
-        self.hooks.get(agent).and_then(|id| self.beads.get(id))
+        self.views.hook_of(agent).and_then(|id| self.beads.get(id))
     }
 
     /// Escalations that no person has closed.
     pub fn open_escalations(&self) -> impl Iterator<Item = &Bead> {
-        self.escalations.iter().filter_map(|id| self.beads.get(id))
+        self.views.escalations().filter_map(|id| self.beads.get(id))
     }
 
     /// A review entry.
@@ -268,7 +274,7 @@ impl Rig {
     /// Review entries that wait for their end, oldest first.
     pub fn open_reviews(&self) -> impl Iterator<Item = &ReviewEntry> {
         let entry = |id| self.reviews.get(id);
-        self.open_reviews.iter().filter_map(entry)
+        self.views.open_reviews().filter_map(entry)
     }
 
     /// Undelivered mail of an agent, oldest first.
@@ -284,19 +290,21 @@ impl Rig {
     /// the state alone. `None` when all work is terminal, and when a deleted rig has no session.
     pub fn next_alarm(&self, now: Timestamp) -> Option<Timestamp> {
         let mut next: Option<Timestamp> = None;
-        let (mut ready, mut running) = (false, 0);
         let is_deleted = self.is_deleted();
+        let running = u32::try_from(self.views.running().len()).unwrap_or(u32::MAX);
         // A deleted rig waits for the end of its sessions, and for nothing else.
-        let awaited = |bead: &&Bead| !is_deleted || bead.run().is_some();
-        for bead in self.unfinished().filter(awaited) {
-            next = earliest(next, Some(self.patrol_at(now)));
-            running += u32::from(bead.run().is_some());
-            // What is ready waits for the gate, not for its own deadline, which is past.
-            if bead.is_ready(now) {
-                ready = true;
-            } else {
-                next = earliest(next, bead_deadline(&bead.phase).map(|d| d.rebased(now).at));
-            }
+        let awaited = running > 0 || (!is_deleted && self.views.unfinished().next().is_some());
+        if awaited {
+            next = Some(self.patrol_at(now));
+        }
+        for bead in self.running() {
+            next = earliest(next, bead_deadline(&bead.phase).map(|d| d.rebased(now).at));
+        }
+        // What is ready waits for the gate, not for its own deadline, which is past.
+        let mut ready = false;
+        if !is_deleted {
+            ready = self.views.hooked().next().is_some() || self.views.waited(now).next().is_some();
+            next = earliest(next, self.next_wait(now));
         }
         if ready && self.would_act(running, now) {
             // One step dispatches no more than so many; the rest has its turn in a second.
@@ -307,6 +315,21 @@ impl Rig {
         }
         let floor = self.record.alarmed_at.map(|at| at.plus_ms(ALARM_GAP_MS));
         next.map(|at| floor.map_or(at, |floor| at.max(floor.min(now.plus_ms(ALARM_GAP_MS)))))
+    }
+
+    /// When the next wait is over that is not over yet.
+    fn next_wait(&self, now: Timestamp) -> Option<Timestamp> {
+        if now >= self.record.latest_at {
+            // A wait begins with an event, so none was set at a later time than this, and none is
+            // further away than its own length.
+            return self.views.next_waited(now);
+        }
+        let waits = self.unfinished().filter(|bead| !bead.is_ready(now));
+        let until = waits.filter_map(|bead| match &bead.phase {
+            Phase::Waiting { until, .. } => Some(until.rebased(now).at),
+            _ => None,
+        });
+        until.min()
     }
 
     fn patrol_at(&self, now: Timestamp) -> Timestamp {
@@ -352,7 +375,7 @@ fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     }
 }
 
-/// The next deadline that a phase holds of its own.
+/// The next deadline of a dispatch under way.
 fn bead_deadline(phase: &Phase) -> Option<Deadline> {
     match phase {
         Phase::Dispatched { start, .. } => Some(*start),
@@ -362,10 +385,10 @@ fn bead_deadline(phase: &Phase) -> Option<Deadline> {
         // Without the proof there is nothing to wait for here: the order to stop is in the outbox
         // until it is answered.
         Phase::Ending { ending, .. } => ending.over.as_ref().map(|_| ending.grace),
-        Phase::Waiting { until, .. } => Some(*until),
         Phase::Open
         | Phase::Held
         | Phase::Hooked { .. }
+        | Phase::Waiting { .. }
         | Phase::InReview { .. }
         | Phase::Closed { .. }
         | Phase::Failed { .. } => None,

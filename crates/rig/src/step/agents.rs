@@ -14,7 +14,7 @@ pub(super) fn register(
     name: String,
     identity: String,
 ) -> Result<Reply, Refused> {
-    if draft.agents().any(|agent| agent.identity == identity) {
+    if draft.is_identity(&identity) {
         return Err(Refused::IdentityTaken(identity));
     }
     let agent = make(draft, role, name, identity);
@@ -40,17 +40,14 @@ pub(super) fn get_or_create_id(draft: &mut Draft<'_>, role: Role) -> AgentId {
 /// The oldest agent that can take the role's next piece of work.
 fn fitting<'d>(draft: &'d Draft<'_>, role: Role) -> Option<&'d Agent> {
     let is_singleton = matches!(role, Role::Witness | Role::Refinery);
-    draft
-        .agents()
-        .filter(|agent| agent.role == role)
-        .find(|agent| is_singleton || draft.hook_of(&agent.id).is_none())
+    draft.oldest(role, !is_singleton)
 }
 
 fn make_for(draft: &mut Draft<'_>, role: Role) -> Agent {
-    let mut count = draft.agents().filter(|agent| agent.role == role).count();
+    let mut count = draft.of_role(role);
     loop {
         let (name, identity) = names(role, count);
-        if draft.agents().all(|agent| agent.identity != identity) {
+        if !draft.is_identity(&identity) {
             return make(draft, role, name, identity);
         }
         count += 1;
@@ -78,7 +75,7 @@ fn names(role: Role, count: usize) -> (String, String) {
 
 fn make(draft: &mut Draft<'_>, role: Role, name: String, identity: String) -> Agent {
     let now = draft.now();
-    let count = u64::try_from(draft.agents().count()).unwrap_or(0);
+    let count = u64::try_from(draft.of_role(role)).unwrap_or(0);
     let agent = Agent {
         id: AgentId::generate(now, count, draft.nonce()),
         role,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     Agent, AgentId, Bead, BeadEvent, BeadId, Change, Effect, Env, EventType, Mail, Phase, Refused,
-    Reply, ReviewEntry, ReviewId, Rig, RigRecord, Step, Timestamp,
+    Reply, ReviewEntry, ReviewId, Rig, RigRecord, Role, Step, Timestamp,
 };
 
 /// The changes of one step.
@@ -134,13 +134,57 @@ impl<'r> Draft<'r> {
         self.agents.insert(id.clone(), None);
     }
 
-    /// All agents, as the step sees them.
-    pub(crate) fn agents(&self) -> impl Iterator<Item = &Agent> {
-        let unchanged = self
-            .rig
-            .agents()
-            .filter(|agent| !self.agents.contains_key(&agent.id));
-        unchanged.chain(self.agents.values().flatten())
+    /// Agents of a role, as the step sees them.
+    pub(crate) fn of_role(&self, role: Role) -> usize {
+        let before = self.rig.views().of_role(role).len();
+        let has_role = |agent: &Agent| usize::from(agent.role == role);
+        let changed = self.agents.iter().fold((0, 0), |(gone, new), (id, now)| {
+            let gone = gone + self.rig.agent(id).map_or(0, has_role);
+            (gone, new + now.as_ref().map_or(0, has_role))
+        });
+        before + changed.1 - changed.0
+    }
+
+    /// Whether an agent has that identity.
+    pub(crate) fn is_identity(&self, identity: &str) -> bool {
+        let has = |agent: &Agent| agent.identity == identity;
+        let mut changed = self.agents.values().flatten();
+        if changed.any(has) {
+            return true;
+        }
+        let left = |id: &AgentId| self.agents.get(id).is_some_and(Option::is_none);
+        let gone = self.agents.keys().filter(|id| left(id));
+        let mut gone = gone.filter_map(|id| self.rig.agent(id));
+        self.rig.views().is_identity(identity) && !gone.any(has)
+    }
+
+    /// The oldest agent of a role; with `idle` the oldest that has nothing on its hook.
+    pub(crate) fn oldest(&self, role: Role, idle: bool) -> Option<&Agent> {
+        let fits =
+            |agent: &&Agent| agent.role == role && (!idle || self.hook_of(&agent.id).is_none());
+        let views = self.rig.views();
+        let known = if idle {
+            views
+                .idle_of(role)
+                .find_map(|id| self.agent(id).filter(fits))
+        } else {
+            views
+                .of_role(role)
+                .find_map(|id| self.agent(id).filter(fits))
+        };
+        // One that this step has made, or has taken off its hook, is not among them.
+        let mut changed = self.agents.values().flatten().chain(self.unhooked());
+        let changed = changed.by_ref().filter(fits).min_by_key(|agent| &agent.id);
+        known
+            .into_iter()
+            .chain(changed)
+            .min_by_key(|agent| &agent.id)
+    }
+
+    /// Agents from whose hooks this step has taken a bead.
+    fn unhooked(&self) -> impl Iterator<Item = &Agent> {
+        let before = self.beads.keys().filter_map(|id| self.rig.bead(id));
+        before.filter_map(|bead| self.agent(bead.hooked_to()?))
     }
 
     pub(crate) fn review(&self, id: &ReviewId) -> Option<&ReviewEntry> {
@@ -222,6 +266,46 @@ impl<'r> Draft<'r> {
             .filter(|bead| !self.beads.contains_key(&bead.id));
         let changed = self.beads.values().flatten();
         unchanged.chain(changed.filter(|bead| bead.is_work() && !bead.is_terminal()))
+    }
+
+    /// Unfinished work, or only what has a dispatch under way, as the step found it.
+    pub(crate) fn unfinished_or_running(
+        &self,
+        all: bool,
+    ) -> impl Iterator<Item = &'r Bead> + use<'r> {
+        let rig = self.rig;
+        let (unfinished, running) = (all.then(|| rig.unfinished()), (!all).then(|| rig.running()));
+        let unfinished = unfinished.into_iter().flatten();
+        unfinished.chain(running.into_iter().flatten())
+    }
+
+    /// How many dispatches are under way, as the step sees it.
+    pub(crate) fn running(&self) -> usize {
+        let views = self.rig.views();
+        let before = self.beads.keys().filter(|id| views.running().contains(*id));
+        let runs = |bead: &&Bead| bead.is_work() && bead.run().is_some();
+        let now = self.beads.values().flatten().filter(runs);
+        views.running().len() + now.count() - before.count()
+    }
+
+    /// Beads that are ready to be dispatched, as the step sees them: of those on a hook `max` and
+    /// in the order of dispatch, and all whose wait is over.
+    pub(crate) fn ready(&self, max: usize) -> impl Iterator<Item = &Bead> {
+        let (views, now) = (self.rig.views(), self.env.now);
+        let hooked = views.hooked().map(|(_, id)| id);
+        let unchanged = |id: &&BeadId| !self.beads.contains_key(*id);
+        let hooked = hooked.filter(unchanged).take(max);
+        let waited = views.waited(now).filter(unchanged);
+        let unchanged = hooked.chain(waited).filter_map(|id| self.rig.bead(id));
+        let changed = self.beads.values().flatten();
+        unchanged.chain(
+            changed.filter(move |bead| bead.is_work() && !bead.is_terminal() && bead.is_ready(now)),
+        )
+    }
+
+    /// The beads whose own deadlines an alarm may have to use up.
+    pub(crate) fn with_deadlines(&self) -> Vec<BeadId> {
+        self.rig.views().running().iter().cloned().collect()
     }
 
     /// Open escalations, as the step sees them.

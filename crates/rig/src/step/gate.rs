@@ -15,6 +15,10 @@ use crate::{
 /// More dispatches than this in one step wait for the next one, a second later.
 const PER_STEP_MAX: u32 = 32;
 
+/// So many of the beads on a hook are looked at in one step: more than are dispatched, because
+/// some may be at a limit.
+const LOOK_MAX: usize = 64;
+
 /// What the gate says for the rig as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outlook {
@@ -62,29 +66,41 @@ pub(super) fn schedule(draft: &mut Draft<'_>) {
     if draft.record().config.is_none() {
         return;
     }
-    let now = draft.now();
-    let mut ready: Vec<Ready> = draft
-        .unfinished()
-        .filter(|bead| bead.is_ready(now))
-        .map(Ready::of)
-        .collect();
-    if ready.is_empty() {
-        return;
-    }
-    let outlook = outlook_of(draft.record(), now);
-    match outlook {
-        Outlook::NeedsCheck => trip::request_check(draft),
+    match outlook_of(draft.record(), draft.now()) {
+        Outlook::NeedsCheck => {
+            if draft.ready(1).next().is_some() {
+                trip::request_check(draft);
+            }
+        }
         Outlook::Open => {
-            ready.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.id.cmp(&b.id)));
-            dispatch_while_free(draft, &ready, PER_STEP_MAX, false);
+            let free = free(draft).min(PER_STEP_MAX);
+            if free > 0 {
+                let mut ready = ready(draft, LOOK_MAX);
+                ready.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.id.cmp(&b.id)));
+                dispatch_while_free(draft, &ready, free, false);
+            }
         }
         Outlook::Probe => {
-            // The probe costs least where least was spent.
-            ready.sort_by(|a, b| a.prompts.cmp(&b.prompts).then_with(|| a.id.cmp(&b.id)));
-            dispatch_while_free(draft, &ready, 1, true);
+            let free = free(draft).min(1);
+            if free > 0 {
+                // The probe costs least where least was spent.
+                let mut ready = ready(draft, usize::MAX);
+                ready.sort_by(|a, b| a.prompts.cmp(&b.prompts).then_with(|| a.id.cmp(&b.id)));
+                dispatch_while_free(draft, &ready, free, true);
+            }
         }
         Outlook::Checking(_) | Outlook::Unconfigured | Outlook::Shut(..) | Outlook::Probing => {}
     }
+}
+
+fn ready(draft: &Draft<'_>, max: usize) -> Vec<Ready> {
+    draft.ready(max).map(Ready::of).collect()
+}
+
+/// How many more agents may run.
+fn free(draft: &Draft<'_>) -> u32 {
+    let running = u32::try_from(draft.running()).unwrap_or(u32::MAX);
+    draft.record().policy.agents_max.saturating_sub(running)
 }
 
 /// What the order of dispatch depends on.
@@ -105,18 +121,7 @@ impl Ready {
     }
 }
 
-fn dispatch_while_free(draft: &mut Draft<'_>, ready: &[Ready], max: u32, probe: bool) {
-    let running = draft
-        .unfinished()
-        .filter(|bead| bead.run().is_some())
-        .count();
-    let running = u32::try_from(running).unwrap_or(u32::MAX);
-    let mut free = draft
-        .record()
-        .policy
-        .agents_max
-        .saturating_sub(running)
-        .min(max);
+fn dispatch_while_free(draft: &mut Draft<'_>, ready: &[Ready], mut free: u32, probe: bool) {
     for bead in ready {
         if free == 0 {
             return;

@@ -14,7 +14,7 @@ pub(super) fn alarm(draft: &mut Draft<'_>) -> Reply {
     draft.record_mut().alarmed_at = Some(now);
     rebase(draft);
     check_deadlines(draft);
-    let ids: Vec<BeadId> = draft.unfinished().map(|bead| bead.id.clone()).collect();
+    let ids = draft.with_deadlines();
     // Before the deadlines, which ask for themselves.
     if now >= draft.record().patrolled_at.plus_ms(PATROL_MS) {
         look_around(draft, &ids);
@@ -140,8 +140,10 @@ fn renew_phase(phase: &mut Phase, now: Timestamp) {
 /// After a jump back no deadline is further away than its own length.
 fn rebase(draft: &mut Draft<'_>) {
     let now = draft.now();
+    // Waits begin with an event: only a time before the last one can be too early for them.
+    let is_back = now < draft.record().latest_at;
     let moved: Vec<BeadId> = draft
-        .unfinished()
+        .unfinished_or_running(is_back)
         .filter(|bead| is_beyond(bead, now))
         .map(|b| b.id.clone())
         .collect();
