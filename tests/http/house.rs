@@ -174,7 +174,7 @@ pub(crate) async fn send(request: RequestBuilder) -> Answer {
     read(request.send().await.unwrap()).await
 }
 
-async fn read(response: Response) -> Answer {
+pub(crate) async fn read(response: Response) -> Answer {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
     let text = response.text().await.unwrap();
