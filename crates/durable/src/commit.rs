@@ -1,7 +1,8 @@
 //! The committer: one thread that makes batches durable in groups and then answers.
 //!
 //! ```text
-//! actors ──► bounded queue ──► [ apply, apply, … one sync ] ──► answers, in order
+//! actors ──► bounded queue ──► [ one journal record, one sync ] ──► answers, in order
+//!                                then a slice of the journal's checkpoint
 //! ```
 //! Only this thread writes to the store. After the first failure it writes no more: what it
 //! was given, and whatever follows, has an unknown outcome. It knows batches, not objects.
@@ -10,16 +11,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::storage::{Op, Order, Storage};
-use crate::{Error, ObjectId, keys};
+use crate::journal::{Part, Writer};
+use crate::storage::Op;
+use crate::{Error, ObjectId};
 
-/// Keys per atomic application: with random keys, larger ones cost memory out of proportion.
-const KEYS_MAX: usize = 64;
 /// Batches per group: bounds the time until the first of them is answered.
 const GROUP_MAX: usize = 4_096;
+/// Bytes per group, for the same reason; the last batch may exceed it.
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// After so long without a batch the journal is written into the records.
+const IDLE: Duration = Duration::from_secs(1);
 
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -71,37 +76,46 @@ pub(crate) struct Committer {
     queue: mpsc::Sender<Command>,
     poisoned: Arc<AtomicBool>,
     fatal: watch::Receiver<Option<String>>,
+    last_seq: watch::Receiver<u64>,
 }
 
 impl Committer {
     /// Starts the thread.
-    pub(crate) fn start(
-        storage: Arc<dyn Storage>,
-        queue_max: usize,
-    ) -> Result<(Self, JoinHandle<()>), Error> {
+    pub(crate) fn start(writer: Writer, queue_max: usize) -> Result<(Self, JoinHandle<()>), Error> {
+        let start = |e: std::io::Error| Error::Start {
+            reason: e.to_string(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(start)?;
+        let (committer, work) = Self::new(writer, queue_max);
+        let thread = std::thread::Builder::new()
+            .name("durable-commit".to_owned())
+            .spawn(move || runtime.block_on(work.run()))
+            .map_err(start)?;
+        Ok((committer, thread))
+    }
+
+    /// The queue and the work on it; somebody has to run the work.
+    pub(crate) fn new(writer: Writer, queue_max: usize) -> (Self, Work) {
         let (queue, commands) = mpsc::channel(queue_max);
         let (fatal_tx, fatal) = watch::channel(None);
         let poisoned = Arc::new(AtomicBool::new(false));
+        let last_seq = writer.journal().last_seq();
         let work = Work {
-            storage,
+            writer,
             commands,
             fatal: fatal_tx,
             poisoned: Arc::clone(&poisoned),
         };
-        let thread = std::thread::Builder::new()
-            .name("durable-commit".to_owned())
-            .spawn(move || work.run())
-            .map_err(|e| Error::Start {
-                reason: e.to_string(),
-            })?;
-        Ok((
-            Self {
-                queue,
-                poisoned,
-                fatal,
-            },
-            thread,
-        ))
+        let committer = Self {
+            queue,
+            poisoned,
+            fatal,
+            last_seq,
+        };
+        (committer, work)
     }
 
     /// A place for one batch, or `Overloaded`, at once.
@@ -143,6 +157,11 @@ impl Committer {
         self.fatal.clone()
     }
 
+    /// Follows the number of the last durable commit.
+    pub(crate) fn last_seq(&self) -> watch::Receiver<u64> {
+        self.last_seq.clone()
+    }
+
     /// Ends the thread once all that was queued has been answered.
     pub(crate) async fn stop(&self) {
         // A closed queue means that the thread has ended already.
@@ -150,32 +169,62 @@ impl Committer {
     }
 }
 
-struct Work {
-    storage: Arc<dyn Storage>,
+/// What the committer's thread does.
+pub(crate) struct Work {
+    writer: Writer,
     commands: mpsc::Receiver<Command>,
     fatal: watch::Sender<Option<String>>,
     poisoned: Arc<AtomicBool>,
 }
 
 impl Work {
-    fn run(mut self) {
-        while let Some(first) = self.commands.blocking_recv() {
+    /// Runs until `Stop`, and leaves an empty journal. Blocks its thread while it writes.
+    pub(crate) async fn run(mut self) {
+        while let Some(first) = self.next().await {
             let group = self.gather(first);
             self.commit(group);
+            self.write_behind(Writer::write_behind);
+        }
+        self.write_behind(Writer::finish);
+    }
+
+    /// The next command. Time that nobody needs goes into the checkpoint.
+    async fn next(&mut self) -> Option<Command> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => return Some(command),
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+                Err(mpsc::error::TryRecvError::Empty) => {}
+            }
+            if self.writes() && self.writer.is_checkpointing() {
+                self.write_behind(Writer::idle_slice);
+                // Whoever shares the thread, without a thread of our own, has its turn.
+                tokio::task::yield_now().await;
+            } else if self.writes() && self.writer.has_tail() {
+                match tokio::time::timeout(IDLE, self.commands.recv()).await {
+                    Ok(command) => return command,
+                    Err(_) => self.writer.begin_checkpoint(),
+                }
+            } else {
+                return self.commands.recv().await;
+            }
         }
     }
 
     /// The first batch and all that wait behind it. A lone one does not wait for company.
     fn gather(&mut self, first: Command) -> Vec<Batch> {
-        let mut group = Vec::new();
+        let (mut group, mut bytes) = (Vec::new(), 0);
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
-                Command::Commit(batch) => group.push(batch),
+                Command::Commit(batch) => {
+                    bytes += batch.ops.iter().map(size).sum::<usize>();
+                    group.push(batch);
+                }
                 // A closed queue still runs dry: what was queued is committed.
                 Command::Stop => self.commands.close(),
             }
-            next = if group.len() < GROUP_MAX {
+            next = if group.len() < GROUP_MAX && bytes < GROUP_BYTES {
                 self.commands.try_recv().ok()
             } else {
                 None
@@ -184,11 +233,16 @@ impl Work {
         group
     }
 
-    fn commit(&self, mut group: Vec<Batch>) {
-        let result = if self.poisoned.load(Ordering::Acquire) {
-            Err(Error::OutcomeUnknown)
-        } else {
-            self.write(&mut group)
+    fn commit(&mut self, mut group: Vec<Batch>) {
+        let result = self.guarded(|writer| write(writer, &mut group));
+        if let Some(Err(failure)) = &result {
+            let named = group.iter().filter_map(|batch| batch.origin.as_ref());
+            let objects: Vec<String> = named.map(ToString::to_string).take(NAMED_MAX).collect();
+            tracing::error!(%failure, ?objects, "a commit failed: its outcome is unknown");
+        }
+        let result = match result {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => Err(Error::OutcomeUnknown),
         };
         for batch in group {
             let (origin, done, result) = (batch.origin, batch.done, result.clone());
@@ -200,51 +254,125 @@ impl Work {
         }
     }
 
-    fn write(&self, group: &mut [Batch]) -> Result<(), Error> {
-        let storage = &*self.storage;
-        let written = catch_unwind(AssertUnwindSafe(|| write(storage, group)));
-        let failure = match written {
-            Ok(Ok(())) => return Ok(()),
+    /// Work on the checkpoint. It answers nobody: its failure shows at the next commit.
+    fn write_behind(&mut self, work: impl FnOnce(&mut Writer) -> Result<(), Error>) {
+        if let Some(Err(failure)) = self.guarded(work) {
+            tracing::error!(%failure, "a checkpoint failed");
+        }
+    }
+
+    fn writes(&self) -> bool {
+        !self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// Writes, or not if a write has failed before: the first failure ends all writing.
+    fn guarded(
+        &mut self,
+        work: impl FnOnce(&mut Writer) -> Result<(), Error>,
+    ) -> Option<Result<(), String>> {
+        if !self.writes() {
+            return None;
+        }
+        let writer = &mut self.writer;
+        let failure = match catch_unwind(AssertUnwindSafe(|| work(writer))) {
+            Ok(Ok(())) => return Some(Ok(())),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the store panicked".to_owned(),
         };
         self.poisoned.store(true, Ordering::Release);
-        let named = |batch: &Batch| batch.origin.as_ref().map(ToString::to_string);
-        let objects: Vec<String> = group.iter().filter_map(named).take(NAMED_MAX).collect();
-        tracing::error!(%failure, ?objects, "a commit failed: the store is not written any more");
-        self.fatal.send_replace(Some(failure));
-        Err(Error::OutcomeUnknown)
+        tracing::error!(%failure, "the store is not written any more");
+        self.fatal.send_replace(Some(failure.clone()));
+        Some(Err(failure))
     }
 }
 
-/// Applies all batches, each of them undivided, and syncs once.
-fn write(storage: &dyn Storage, group: &mut [Batch]) -> Result<(), Error> {
-    let (mut merged, mut dirty): (Vec<Op>, bool) = (Vec::new(), false);
-    for batch in group {
-        let mut ops = std::mem::take(&mut batch.ops);
-        if let Some(prefix) = batch.wipe.take() {
-            // What is to go may stand in this very group.
-            storage.apply(std::mem::take(&mut merged))?;
-            let mut wiped = below(storage, &prefix)?;
-            wiped.append(&mut ops);
-            ops = wiped;
-        }
-        dirty |= !ops.is_empty();
-        if !merged.is_empty() && merged.len() + ops.len() > KEYS_MAX {
-            storage.apply(std::mem::take(&mut merged))?;
-        }
-        merged.extend(ops);
+/// Makes all batches durable with one journal record and one sync, then shows them.
+fn write(writer: &mut Writer, group: &mut [Batch]) -> Result<(), Error> {
+    wipe(writer, group)?;
+    let parts: Vec<Part<'_>> = group.iter().filter_map(part).collect();
+    if parts.is_empty() {
+        return Ok(());
     }
-    if !merged.is_empty() {
-        storage.apply(merged)?;
-    }
-    if dirty { storage.sync() } else { Ok(()) }
+    writer.append(&parts)?;
+    writer.publish(&mut group.iter_mut().map(|batch| std::mem::take(&mut batch.ops)));
+    Ok(())
 }
 
-/// Removals of all keys that begin with the prefix.
-fn below(storage: &dyn Storage, prefix: &[u8]) -> Result<Vec<Op>, Error> {
-    let end = keys::end_of(prefix);
-    let entries = storage.scan(prefix, &end, Order::Ascending, usize::MAX)?;
-    let removed = entries.into_iter().map(|(key, _)| Op::Delete { key });
-    Ok(removed.collect())
+fn part(batch: &Batch) -> Option<Part<'_>> {
+    let (namespace, id) = match &batch.origin {
+        Some(origin) => (origin.namespace, origin.id.as_str()),
+        None => ("", ""),
+    };
+    let ops = batch.ops.as_slice();
+    (!ops.is_empty()).then_some(Part { namespace, id, ops })
+}
+
+/// Turns what is to be wiped into removals of single keys, in front of the batch's own changes.
+fn wipe(writer: &Writer, group: &mut [Batch]) -> Result<(), Error> {
+    for n in 0..group.len() {
+        let (before, rest) = group.split_at_mut(n);
+        let Some((batch, prefix)) = rest
+            .first_mut()
+            .and_then(|batch| batch.wipe.take().map(|prefix| (batch, prefix)))
+        else {
+            continue;
+        };
+        // What is to go may stand in this very group.
+        let before = before.iter().flat_map(|batch| &batch.ops);
+        let mut ops = writer.wiped(&prefix, before)?;
+        ops.append(&mut batch.ops);
+        batch.ops = ops;
+    }
+    Ok(())
+}
+
+fn size(op: &Op) -> usize {
+    match op {
+        Op::Put { key, value } => key.len() + value.len(),
+        Op::Delete { key } => key.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{MemoryStorage, Order, Read};
+
+    fn batch(wipe: Option<&[u8]>, keys: &[&[u8]]) -> Batch {
+        let put = |key: &&[u8]| Op::Put {
+            key: key.to_vec(),
+            value: b"v".to_vec(),
+        };
+        Batch {
+            origin: None,
+            wipe: wipe.map(<[u8]>::to_vec),
+            ops: keys.iter().map(put).collect(),
+            done: Box::new(drop),
+        }
+    }
+
+    fn keys(storage: &dyn Read) -> Vec<Vec<u8>> {
+        let all = storage.scan(b"r/", b"r0", Order::Ascending, 99).unwrap();
+        all.into_iter().map(|(key, _)| key).collect()
+    }
+
+    #[test]
+    fn a_wipe_removes_what_is_stored_journalled_or_in_its_own_group() {
+        let storage: Arc<dyn crate::Storage> = Arc::new(MemoryStorage::new());
+        let mut writer = Writer::open(Arc::clone(&storage), 1, None).unwrap();
+        write(&mut writer, &mut [batch(None, &[b"r/a/1", b"r/b/1"])]).unwrap();
+        writer.finish().unwrap();
+        write(&mut writer, &mut [batch(None, &[b"r/a/2", b"r/b/2"])]).unwrap();
+        let mut group = [
+            batch(None, &[b"r/a/3", b"r/b/3"]),
+            batch(Some(b"r/a/"), &[b"r/a/4"]),
+            batch(None, &[b"r/a/5"]),
+        ];
+        write(&mut writer, &mut group).unwrap();
+        let left: [&[u8]; 5] = [b"r/a/4", b"r/a/5", b"r/b/1", b"r/b/2", b"r/b/3"];
+        assert_eq!(keys(&**writer.journal()), left);
+        drop(writer);
+        let again = Writer::open(storage, 2, None).unwrap();
+        assert_eq!(keys(&**again.journal()), left);
+    }
 }

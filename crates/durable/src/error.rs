@@ -37,6 +37,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The store opens with fewer commits than it had: its end has been lost.
+    #[error("{missing} commits are missing from the end of the store: restore a backup, or remove {} to go on without them", mark.display())]
+    Missing {
+        /// The high-water mark that knows better.
+        mark: PathBuf,
+        /// How many commits.
+        missing: u64,
+    },
     /// The store or a record was written by a later version of this crate.
     #[error("the data has format {found}, this program reads up to {supported}; use a newer one")]
     Newer {

@@ -5,6 +5,7 @@
 //! m/<ns>\0<id>                   its meta record: alarm and next outbox number
 //! o/<ns>\0<id>\0<seq>            one unacknowledged effect
 //! a/<time>/<ns>\0<id>            the alarm index, ordered by time
+//! j/<seq><chunk>                 the journal: a group of commits, from its first number on
 //! s/...                          the store's own records
 //! ```
 //! Numbers are big-endian, so that byte order is number order; NUL cannot occur in names.
@@ -15,6 +16,14 @@ use crate::ObjectId;
 pub(crate) const SENTINEL: &[u8] = b"s/sentinel";
 /// Counts the openings of the store.
 pub(crate) const EPOCH: &[u8] = b"s/epoch";
+/// Every commit up to this number is in the records themselves; what is later is in the journal.
+pub(crate) const SEQ: &[u8] = b"s/seq";
+/// All journal records begin so.
+pub(crate) const JOURNAL: &[u8] = b"j/";
+/// Objects that have lost a commit: `s/damaged/<ns>\0<id>`.
+pub(crate) const DAMAGED: &[u8] = b"s/damaged/";
+/// All effects begin so.
+pub(crate) const OUTBOXES: &[u8] = b"o/";
 /// All alarm index entries begin so.
 pub(crate) const ALARMS: &[u8] = b"a/";
 
@@ -56,6 +65,48 @@ impl ObjectKeys {
     pub(crate) fn alarm(&self, at: i64) -> Vec<u8> {
         join(&[ALARMS, &ordered(at), b"/", &self.tail])
     }
+}
+
+/// One chunk of the journal record that begins with that commit.
+pub(crate) fn journal(first: u64, chunk: u32) -> Vec<u8> {
+    join(&[JOURNAL, &first.to_be_bytes(), &chunk.to_be_bytes()])
+}
+
+/// First commit and chunk number of a journal key.
+pub(crate) fn journal_parts(stored: &[u8]) -> Option<(u64, u32)> {
+    let (first, rest) = stored.strip_prefix(JOURNAL)?.split_first_chunk::<8>()?;
+    let chunk: [u8; 4] = rest.try_into().ok()?;
+    Some((u64::from_be_bytes(*first), u32::from_be_bytes(chunk)))
+}
+
+/// The note that this object (`<ns>\0<id>`) has lost a commit.
+pub(crate) fn damaged(owner: &[u8]) -> Vec<u8> {
+    join(&[DAMAGED, owner])
+}
+
+/// The object (`<ns>\0<id>`) that a record, meta or outbox key belongs to.
+pub(crate) fn owner(stored: &[u8]) -> Option<&[u8]> {
+    let (space, rest) = stored.split_first_chunk::<2>()?;
+    if !matches!(space, b"r/" | b"m/" | b"o/") {
+        return None;
+    }
+    let mut nuls = rest.iter().enumerate().filter(|(_, byte)| **byte == 0);
+    nuls.next()?;
+    match nuls.next() {
+        Some((end, _)) => rest.get(..end),
+        None => (space == b"m/").then_some(rest),
+    }
+}
+
+/// The id in `<ns>\0<id>`, to be shown.
+pub(crate) fn id_of(owner: &[u8]) -> String {
+    let id = owner.splitn(2, |byte| *byte == 0).nth(1);
+    String::from_utf8_lossy(id.unwrap_or_default()).into_owned()
+}
+
+/// The key in front of all records of an object (`<ns>\0<id>`).
+pub(crate) fn record_of(owner: &[u8]) -> Vec<u8> {
+    join(&[b"r/", owner, b"\0"])
 }
 
 /// All meta records of a namespace.
@@ -147,6 +198,27 @@ mod tests {
         let long = ObjectKeys::new("rig", &ObjectId::from_name("ab").unwrap());
         assert!(!long.record("k").starts_with(&short.record("")));
         assert!(!long.effect(1).starts_with(&short.outbox()));
+    }
+
+    #[test]
+    fn the_owner_of_a_key_is_its_object() {
+        let keys = ObjectKeys::new("rig", &ObjectId::from_name("a").unwrap());
+        for key in [
+            keys.record("k"),
+            keys.record(""),
+            keys.meta(),
+            keys.effect(7),
+        ] {
+            assert_eq!(owner(&key), Some(&b"rig\0a"[..]), "{key:?}");
+        }
+        for key in [
+            keys.alarm(7),
+            metas("rig"),
+            EPOCH.to_vec(),
+            b"r/rig".to_vec(),
+        ] {
+            assert!(owner(&key).is_none_or(|owner| owner == b"rig\0"), "{key:?}");
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ mod commit;
 mod error;
 mod host;
 mod id;
+mod journal;
 mod keys;
 mod meta;
 mod object;
@@ -71,6 +72,7 @@ pub use clock::{BoxFuture, Clock, ManualClock, SystemClock};
 pub use error::Error;
 pub use host::{Host, Namespace, Quarantined, Settings, Stub};
 pub use id::ObjectId;
+pub use journal::Verified;
 pub use object::{
     Alarm, AlarmFailed, Deliver, Envelope, Handle, Message, NoEffects, NotDelivered, Object,
 };

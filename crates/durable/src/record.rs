@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::keys::{self, ObjectKeys};
-use crate::storage::{Order, Storage};
+use crate::storage::{Order, Read};
 use crate::{Error, ObjectId};
 
 /// The newest record format that this crate reads, and the one it writes.
@@ -88,19 +88,19 @@ fn checksum(key: &[u8], format: u8, epoch: u64, payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn printable(key: &[u8]) -> String {
+pub(crate) fn printable(key: &[u8]) -> String {
     String::from_utf8_lossy(key).replace('\0', "/")
 }
 
 /// One object's own records, as they are on disk. Nothing of another object can be reached.
 pub struct Records<'a> {
-    storage: &'a dyn Storage,
+    storage: &'a dyn Read,
     keys: ObjectKeys,
     id: &'a ObjectId,
 }
 
 impl<'a> Records<'a> {
-    pub(crate) fn new(storage: &'a dyn Storage, namespace: &str, id: &'a ObjectId) -> Self {
+    pub(crate) fn new(storage: &'a dyn Read, namespace: &str, id: &'a ObjectId) -> Self {
         Self {
             storage,
             keys: ObjectKeys::new(namespace, id),
@@ -196,7 +196,7 @@ pub(crate) fn after(mut key: Vec<u8>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{MemoryStorage, Op};
+    use crate::storage::{MemoryStorage, Op, Storage};
 
     fn put(storage: &MemoryStorage, id: &ObjectId, key: &str, value: u32) {
         let key = ObjectKeys::new("rig", id).record(key);

@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::journal::{Journal, Mark, Verified, Writer};
 use crate::storage::{MemoryStorage, Op, SledStorage, Storage};
 use crate::{Error, keys, record};
 
-/// A storage together with the epoch of this opening. A host consumes it.
+/// A storage with its journal read, together with the epoch of this opening. A host consumes it.
 #[derive(Debug)]
 pub struct Store {
-    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) writer: Writer,
     pub(crate) epoch: u64,
 }
 
@@ -17,9 +19,10 @@ impl Store {
     /// Opens or creates the store in that directory. Blocks for the time of some fsyncs.
     ///
     /// # Errors
-    /// As `SledStorage::open`.
+    /// As `SledStorage::open` and `new`; `Missing` if the store has lost commits from its end.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::new(Arc::new(SledStorage::open(dir)?))
+        let storage: Arc<dyn Storage> = Arc::new(SledStorage::open(&dir)?);
+        Self::with_mark(storage, Some(Mark::open(dir.as_ref())?))
     }
 
     /// A store that ends with its host, for trials.
@@ -30,28 +33,53 @@ impl Store {
         Self::new(Arc::new(MemoryStorage::new()))
     }
 
-    /// Takes a storage and makes the next epoch durable in it, before anything can be written
-    /// under that epoch.
+    /// Takes a storage, reads its journal, and makes the next epoch durable in it before
+    /// anything can be written under that epoch.
     ///
     /// # Errors
-    /// `Corrupt` or `Newer` if the stored epoch cannot be read, `Storage` if it cannot be written.
+    /// `Corrupt` or `Newer` if the journal or the epoch cannot be read, `Storage` if the epoch
+    /// cannot be written.
     pub fn new(storage: Arc<dyn Storage>) -> Result<Self, Error> {
+        Self::with_mark(storage, None)
+    }
+
+    fn with_mark(storage: Arc<dyn Storage>, mark: Option<Mark>) -> Result<Self, Error> {
         let last = match storage.get(keys::EPOCH)? {
             Some(value) => record::open_json::<u64>("", keys::EPOCH, &value)?,
             None => 0,
         };
         let epoch = last.saturating_add(1);
+        let writer = Writer::open(storage, epoch, mark)?;
         let value = record::seal_json(keys::EPOCH, epoch, &epoch)?;
+        let storage = Arc::clone(writer.base());
         storage.apply(vec![Op::Put {
             key: keys::EPOCH.to_vec(),
             value,
         }])?;
         storage.sync()?;
-        Ok(Self { storage, epoch })
+        Ok(Self {
+            journal: Arc::clone(writer.journal()),
+            writer,
+            epoch,
+        })
+    }
+
+    /// Reads everything once: records and their checksums, alarms and their index, the journal
+    /// against the view that readers have of it. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// `Storage` if the store cannot be read; damage is in the answer.
+    pub fn verify(&self) -> Result<Verified, Error> {
+        self.journal.verify()
     }
 
     /// How often this store has been opened.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The number of the last durable commit.
+    pub fn last_seq(&self) -> u64 {
+        *self.journal.last_seq().borrow()
     }
 }

@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use durable::storage::Read as _;
 use durable::{
     Alarm, AlarmFailed, Error, Handle, Host, NoEffects, Object, ObjectId, Records, Settings,
     Storage, Store, Turn,
@@ -184,6 +185,8 @@ async fn a_damaged_record_stops_its_object_only() {
         soon(world.cell(name).send(Add(1))).await.unwrap();
     }
     let storage = Arc::clone(&world.storage);
+    // With the end everything has gone from the journal into the records.
+    soon(world.host.stop()).await;
     let key = b"r/cell\0a\0value".to_vec();
     let mut value = storage.get(&key).unwrap().unwrap();
     *value.last_mut().unwrap() ^= 1;

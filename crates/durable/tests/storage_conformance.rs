@@ -2,7 +2,7 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use durable::storage::Op;
+use durable::storage::{Op, Read as _};
 use durable::{MemoryStorage, Order, SledStorage, Storage};
 use proptest::prelude::*;
 

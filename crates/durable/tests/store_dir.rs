@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use durable::storage::Op;
+use durable::storage::Read as _;
 use durable::{Error, SledStorage, Storage, Store};
 
 /// Names and contents of all files of a directory.

@@ -1,6 +1,6 @@
 //! What all parts of one host share: store, committer, clock, timers, and whether it still runs.
 //!
-//! It knows no object type. Reads of outsiders go through `read`, which keeps the output gate.
+//! It knows no object type. Nothing is readable before it is durable, so reads wait for no flush.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 use super::settings::Settings;
 use crate::Error;
 use crate::commit::Committer;
-use crate::storage::Storage;
+use crate::journal::Journal;
+use crate::storage::Read;
 use crate::timers::Timers;
 
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Core {
     /// The host's own runtime, known once its thread has started.
     pub(super) runtime: OnceLock<RuntimeHandle>,
     /// Taken away at the end, so that handles which live on do not keep the store open.
-    storage: Mutex<Option<Arc<dyn Storage>>>,
+    storage: Mutex<Option<Arc<Journal>>>,
     stopping: AtomicBool,
     reads: Arc<Semaphore>,
     activations: AtomicU64,
@@ -31,7 +32,7 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(
-        storage: Arc<dyn Storage>,
+        storage: Arc<Journal>,
         epoch: u64,
         settings: Settings,
         committer: Committer,
@@ -75,9 +76,10 @@ impl Core {
         self.stopping.store(true, Ordering::Release);
     }
 
-    pub(super) fn storage(&self) -> Result<Arc<dyn Storage>, Error> {
+    pub(super) fn storage(&self) -> Result<Arc<dyn Read>, Error> {
         let storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
-        storage.clone().ok_or(Error::Stopped)
+        let journal = storage.clone().ok_or(Error::Stopped)?;
+        Ok(journal)
     }
 
     pub(super) fn close_storage(&self) {
@@ -89,11 +91,11 @@ impl Core {
         );
     }
 
-    /// Reads on a thread that may block and answers once everything the read could have seen is
-    /// durable. Read first, barrier second: a batch is visible before its flush.
+    /// Reads on a thread that may block. What it sees is durable: the journal shows nothing
+    /// before its flush.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&dyn Storage) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&dyn Read) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.check()?;
         let permit = Arc::clone(&self.reads)
@@ -106,9 +108,7 @@ impl Core {
             let _permit = permit;
             work(&*storage)
         });
-        let found = reading.await.map_err(|e| self.lost(&e))??;
-        self.committer.barrier().await?;
-        Ok(found)
+        reading.await.map_err(|e| self.lost(&e))?
     }
 
     fn lost(&self, error: &tokio::task::JoinError) -> Error {

@@ -58,10 +58,13 @@ impl Host {
     /// `Setting` names the field to change, `Start` what the system refused.
     pub fn start(store: Store, settings: Settings) -> Result<Self, Error> {
         settings.check()?;
-        let Store { storage, epoch } = store;
-        let queue_max = settings.commit_queue_max;
-        let (committer, committing) = Committer::start(Arc::clone(&storage), queue_max)?;
-        let core = Arc::new(Core::new(storage, epoch, settings, committer));
+        let Store {
+            journal,
+            writer,
+            epoch,
+        } = store;
+        let (committer, committing) = Committer::start(writer, settings.commit_queue_max)?;
+        let core = Arc::new(Core::new(journal, epoch, settings, committer));
         let threads::Threads {
             arbiters,
             shutdown,
@@ -154,12 +157,18 @@ impl Host {
         self.inner.core.committer.fatal()
     }
 
+    /// Follows the number of the last durable commit. Numbers have no gaps, and none is ever
+    /// used again, over restarts neither.
+    pub fn last_seq(&self) -> watch::Receiver<u64> {
+        self.inner.core.committer.last_seq()
+    }
+
     /// Every alarm that is set, by time: namespace, object, and when it runs next (unix ms).
     ///
     /// # Errors
     /// `Storage` and `Corrupt` from the store, `Stopped`, `OutcomeUnknown` after a failed commit.
     pub async fn alarms_pending(&self) -> Result<Vec<(String, ObjectId, i64)>, Error> {
-        let collect = |storage: &dyn crate::storage::Storage| {
+        let collect = |storage: &dyn crate::storage::Read| {
             let mut found = Vec::new();
             recovery::walk_alarms(storage, |entry| {
                 found.push((entry.namespace, entry.id, entry.at));
@@ -169,12 +178,20 @@ impl Host {
         self.inner.core.read(collect).await
     }
 
+    /// How many effects no receiver has accepted yet, of all objects.
+    ///
+    /// # Errors
+    /// As for `alarms_pending`.
+    pub async fn effects_pending(&self) -> Result<usize, Error> {
+        self.inner.core.read(recovery::count_effects).await
+    }
+
     /// The objects whose alarms fail again and again. They are retried every 1,024 s.
     ///
     /// # Errors
     /// As for `alarms_pending`.
     pub async fn quarantined(&self) -> Result<Vec<Quarantined>, Error> {
-        let collect = |storage: &dyn crate::storage::Storage| {
+        let collect = |storage: &dyn crate::storage::Read| {
             let mut found = Vec::new();
             recovery::walk_alarms(storage, |entry| {
                 let recovery::AlarmEntry {

@@ -151,7 +151,7 @@ impl<O: Object> Stub<O> {
         order: Order,
     ) -> Result<Vec<(String, Value)>, Error> {
         let (id, prefix, from) = (self.id.clone(), prefix.to_owned(), from.map(str::to_owned));
-        let work = move |storage: &dyn crate::storage::Storage| {
+        let work = move |storage: &dyn crate::storage::Read| {
             Records::new(storage, O::NAMESPACE, &id).scan(&prefix, from.as_deref(), limit, order)
         };
         self.inner.core.read(work).await

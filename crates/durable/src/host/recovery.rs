@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::Core;
-use crate::storage::{Order, Storage};
+use crate::storage::{Order, Read};
 use crate::timers::{Kind, Target};
 use crate::{Error, ObjectId, keys, meta, record};
 
@@ -45,7 +45,7 @@ pub(super) async fn recover(core: Arc<Core>, namespace: &'static str) {
     }
 }
 
-fn fill(core: &Core, storage: &dyn Storage, namespace: &'static str) -> Result<(), Error> {
+fn fill(core: &Core, storage: &dyn Read, namespace: &'static str) -> Result<(), Error> {
     walk_alarms(storage, |entry| {
         if entry.namespace == namespace {
             let target = Target {
@@ -71,7 +71,7 @@ fn fill(core: &Core, storage: &dyn Storage, namespace: &'static str) -> Result<(
 
 /// The whole alarm index, by time.
 pub(super) fn walk_alarms(
-    storage: &dyn Storage,
+    storage: &dyn Read,
     mut each: impl FnMut(AlarmEntry),
 ) -> Result<(), Error> {
     let (mut start, end) = (keys::ALARMS.to_vec(), keys::end_of(keys::ALARMS));
@@ -98,8 +98,22 @@ pub(super) fn walk_alarms(
     }
 }
 
+/// All effects in all outboxes.
+pub(super) fn count_effects(storage: &dyn Read) -> Result<usize, Error> {
+    let (mut start, end) = (keys::OUTBOXES.to_vec(), keys::end_of(keys::OUTBOXES));
+    let mut count = 0;
+    loop {
+        let page = storage.scan(&start, &end, Order::Ascending, PAGE)?;
+        count += page.len();
+        match page.into_iter().nth(PAGE - 1) {
+            Some((key, _)) => start = record::after(key),
+            None => return Ok(count),
+        }
+    }
+}
+
 /// The ids of a namespace that have anything stored beyond their meta record.
-pub(super) fn stored_ids(storage: &dyn Storage, namespace: &str) -> Result<Vec<ObjectId>, Error> {
+pub(super) fn stored_ids(storage: &dyn Read, namespace: &str) -> Result<Vec<ObjectId>, Error> {
     let mut ids = ids_below(storage, &keys::metas(namespace))?;
     let mut failure = None;
     ids.retain(|id| match has_state(storage, namespace, id) {
@@ -112,7 +126,7 @@ pub(super) fn stored_ids(storage: &dyn Storage, namespace: &str) -> Result<Vec<O
     failure.map_or(Ok(ids), Err)
 }
 
-fn has_state(storage: &dyn Storage, namespace: &str, id: &ObjectId) -> Result<bool, Error> {
+fn has_state(storage: &dyn Read, namespace: &str, id: &ObjectId) -> Result<bool, Error> {
     let own = keys::ObjectKeys::new(namespace, id);
     let any = |prefix: Vec<u8>| -> Result<bool, Error> {
         Ok(!storage
@@ -132,7 +146,7 @@ fn has_state(storage: &dyn Storage, namespace: &str, id: &ObjectId) -> Result<bo
 }
 
 /// The distinct ids below a prefix, with one read per id however much each of them holds.
-fn ids_below(storage: &dyn Storage, prefix: &[u8]) -> Result<Vec<ObjectId>, Error> {
+fn ids_below(storage: &dyn Read, prefix: &[u8]) -> Result<Vec<ObjectId>, Error> {
     let (mut start, end) = (prefix.to_vec(), keys::end_of(prefix));
     let mut ids = Vec::new();
     while let Some((key, _)) = storage.scan(&start, &end, Order::Ascending, 1)?.pop() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use super::{Entry, Op, Order, Storage};
+use super::{Entry, Op, Order, Read, Storage};
 use crate::Error;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -26,7 +26,7 @@ impl MemoryStorage {
     }
 }
 
-impl Storage for MemoryStorage {
+impl Read for MemoryStorage {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.read().get(key).cloned())
     }
@@ -50,7 +50,9 @@ impl Storage for MemoryStorage {
             Order::Descending => range.rev().take(limit).map(copy).collect(),
         })
     }
+}
 
+impl Storage for MemoryStorage {
     fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         for op in ops {

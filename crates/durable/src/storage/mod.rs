@@ -52,11 +52,8 @@ impl Op {
 /// A key and its value, as stored.
 pub type Entry = (Vec<u8>, Vec<u8>);
 
-/// An ordered store of bytes with atomic batches.
-///
-/// `apply` makes a batch visible to reads at once and durable never: only `sync` promises that
-/// everything applied before it survives a power cut. One thread alone calls both.
-pub trait Storage: Debug + Send + Sync + 'static {
+/// What can be read: a storage, or the journal's view of one.
+pub trait Read: Debug + Send + Sync + 'static {
     /// The value under the key.
     ///
     /// # Errors
@@ -74,7 +71,15 @@ pub trait Storage: Debug + Send + Sync + 'static {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Entry>, Error>;
+}
 
+/// An ordered store of bytes with atomic batches.
+///
+/// `apply` makes a batch visible to reads at once and durable never: only `sync` promises that
+/// everything applied before it survives a power cut. After a crash the store holds what was
+/// synced and, of what was applied later, each batch wholly or not at all. One thread alone calls
+/// both.
+pub trait Storage: Read {
     /// Applies all changes or none; of two changes of one key the later one counts.
     ///
     /// # Errors

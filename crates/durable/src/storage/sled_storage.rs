@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::{Entry, Op, Order, Storage};
+use super::{Entry, Op, Order, Read, Storage};
 use crate::{Error, keys};
 
 mod marker;
@@ -103,7 +103,7 @@ impl SledStorage {
     }
 }
 
-impl Storage for SledStorage {
+impl Read for SledStorage {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let found = self.db.get(key).map_err(|e| failed("read", &e))?;
         Ok(found.map(|value| value.to_vec()))
@@ -132,7 +132,9 @@ impl Storage for SledStorage {
         }
         Ok(found)
     }
+}
 
+impl Storage for SledStorage {
     fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
         let mut batch = sled::Batch::default();
         for op in ops {

@@ -96,7 +96,7 @@ impl Gated {
     }
 }
 
-impl Storage for Gated {
+impl durable::storage::Read for Gated {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.inner.get(key)
     }
@@ -104,7 +104,9 @@ impl Storage for Gated {
     fn scan(&self, a: &[u8], z: &[u8], order: Order, limit: usize) -> Result<Vec<Entry>, Error> {
         self.inner.scan(a, z, order, limit)
     }
+}
 
+impl Storage for Gated {
     fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
         self.applied.lock().unwrap().push(ops.len());
         self.inner.apply(ops)
