@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::journal::{Part, Writer};
+use crate::projection::{Runner, Runners};
 use crate::storage::Op;
 use crate::{Error, ObjectId};
 
@@ -57,6 +58,8 @@ pub(crate) struct Batch {
 
 enum Command {
     Commit(Batch),
+    /// From the next commit on, this projection sees all.
+    Project(Runner, oneshot::Sender<Result<(), Error>>),
     /// Ends the thread after everything that was queued.
     Stop,
 }
@@ -105,6 +108,8 @@ impl Committer {
         let last_seq = writer.journal().last_seq();
         let work = Work {
             writer,
+            runners: Runners::default(),
+            joining: None,
             commands,
             fatal: fatal_tx,
             poisoned: Arc::clone(&poisoned),
@@ -144,6 +149,16 @@ impl Committer {
         answered.await.map_err(|_| Error::OutcomeUnknown)?
     }
 
+    /// Resolves when the projection has seen every commit, and will see every later one.
+    pub(crate) async fn project(&self, runner: Runner) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .send(Command::Project(runner, answer))
+            .await
+            .map_err(|_| Error::Stopped)?;
+        answered.await.map_err(|_| Error::Stopped)?
+    }
+
     /// Refuses once a commit has failed.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.poisoned.load(Ordering::Acquire) {
@@ -172,6 +187,9 @@ impl Committer {
 /// What the committer's thread does.
 pub(crate) struct Work {
     writer: Writer,
+    runners: Runners,
+    /// A projection that comes behind the group under way.
+    joining: Option<(Runner, oneshot::Sender<Result<(), Error>>)>,
     commands: mpsc::Receiver<Command>,
     fatal: watch::Sender<Option<String>>,
     poisoned: Arc<AtomicBool>,
@@ -184,6 +202,7 @@ impl Work {
             let group = self.gather(first);
             self.commit(group);
             self.write_behind(Writer::write_behind);
+            self.join();
         }
         self.write_behind(Writer::finish);
     }
@@ -221,6 +240,10 @@ impl Work {
                     bytes += batch.ops.iter().map(size).sum::<usize>();
                     group.push(batch);
                 }
+                Command::Project(runner, answer) => {
+                    self.joining = Some((runner, answer));
+                    return group;
+                }
                 // A closed queue still runs dry: what was queued is committed.
                 Command::Stop => self.commands.close(),
             }
@@ -233,8 +256,18 @@ impl Work {
         group
     }
 
+    fn join(&mut self) {
+        let Some((runner, answer)) = self.joining.take() else {
+            return;
+        };
+        let joined = self.guarded(|writer, runners| runners.register(runner, writer));
+        let joined = joined.filter(Result::is_ok).ok_or(Error::OutcomeUnknown);
+        // Whoever asked may have gone.
+        let _ = answer.send(joined.map(drop));
+    }
+
     fn commit(&mut self, mut group: Vec<Batch>) {
-        let result = self.guarded(|writer| write(writer, &mut group));
+        let result = self.guarded(|writer, runners| write(writer, runners, &mut group));
         if let Some(Err(failure)) = &result {
             let named = group.iter().filter_map(|batch| batch.origin.as_ref());
             let objects: Vec<String> = named.map(ToString::to_string).take(NAMED_MAX).collect();
@@ -256,7 +289,7 @@ impl Work {
 
     /// Work on the checkpoint. It answers nobody: its failure shows at the next commit.
     fn write_behind(&mut self, work: impl FnOnce(&mut Writer) -> Result<(), Error>) {
-        if let Some(Err(failure)) = self.guarded(work) {
+        if let Some(Err(failure)) = self.guarded(|writer, _| work(writer)) {
             tracing::error!(%failure, "a checkpoint failed");
         }
     }
@@ -268,13 +301,13 @@ impl Work {
     /// Writes, or not if a write has failed before: the first failure ends all writing.
     fn guarded(
         &mut self,
-        work: impl FnOnce(&mut Writer) -> Result<(), Error>,
+        work: impl FnOnce(&mut Writer, &mut Runners) -> Result<(), Error>,
     ) -> Option<Result<(), String>> {
         if !self.writes() {
             return None;
         }
-        let writer = &mut self.writer;
-        let failure = match catch_unwind(AssertUnwindSafe(|| work(writer))) {
+        let (writer, runners) = (&mut self.writer, &mut self.runners);
+        let failure = match catch_unwind(AssertUnwindSafe(|| work(writer, runners))) {
             Ok(Ok(())) => return Some(Ok(())),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the store panicked".to_owned(),
@@ -287,8 +320,13 @@ impl Work {
 }
 
 /// Makes all batches durable with one journal record and one sync, then shows them.
-fn write(writer: &mut Writer, group: &mut [Batch]) -> Result<(), Error> {
+pub(crate) fn write(
+    writer: &mut Writer,
+    runners: &Runners,
+    group: &mut [Batch],
+) -> Result<(), Error> {
     wipe(writer, group)?;
+    runners.fold(writer, group)?;
     let parts: Vec<Part<'_>> = group.iter().filter_map(part).collect();
     if parts.is_empty() {
         return Ok(());
@@ -360,15 +398,25 @@ mod tests {
     fn a_wipe_removes_what_is_stored_journalled_or_in_its_own_group() {
         let storage: Arc<dyn crate::Storage> = Arc::new(MemoryStorage::new());
         let mut writer = Writer::open(Arc::clone(&storage), 1, None).unwrap();
-        write(&mut writer, &mut [batch(None, &[b"r/a/1", b"r/b/1"])]).unwrap();
+        write(
+            &mut writer,
+            &Runners::default(),
+            &mut [batch(None, &[b"r/a/1", b"r/b/1"])],
+        )
+        .unwrap();
         writer.finish().unwrap();
-        write(&mut writer, &mut [batch(None, &[b"r/a/2", b"r/b/2"])]).unwrap();
+        write(
+            &mut writer,
+            &Runners::default(),
+            &mut [batch(None, &[b"r/a/2", b"r/b/2"])],
+        )
+        .unwrap();
         let mut group = [
             batch(None, &[b"r/a/3", b"r/b/3"]),
             batch(Some(b"r/a/"), &[b"r/a/4"]),
             batch(None, &[b"r/a/5"]),
         ];
-        write(&mut writer, &mut group).unwrap();
+        write(&mut writer, &Runners::default(), &mut group).unwrap();
         let left: [&[u8]; 5] = [b"r/a/4", b"r/a/5", b"r/b/1", b"r/b/2", b"r/b/3"];
         assert_eq!(keys(&**writer.journal()), left);
         drop(writer);

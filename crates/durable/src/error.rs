@@ -111,6 +111,14 @@ pub enum Error {
         /// What to write instead.
         fix: &'static str,
     },
+    /// A projection has failed; its rows are void until it is registered again.
+    #[error("projection {projection} has stopped: {reason}; register it again to make it anew")]
+    Stale {
+        /// Its name.
+        projection: String,
+        /// Its failure.
+        reason: String,
+    },
     /// The host's threads could not be started.
     #[error("cannot start the object host: {reason}; check the limits on threads and files")]
     Start {

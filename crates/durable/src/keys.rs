@@ -6,6 +6,7 @@
 //! o/<ns>\0<id>\0<seq>            one unacknowledged effect
 //! a/<time>/<ns>\0<id>            the alarm index, ordered by time
 //! j/<seq><chunk>                 the journal: a group of commits, from its first number on
+//! p/<name>\0<key>                a row of a projection
 //! s/...                          the store's own records
 //! ```
 //! Numbers are big-endian, so that byte order is number order; NUL cannot occur in names.
@@ -22,6 +23,8 @@ pub(crate) const SEQ: &[u8] = b"s/seq";
 pub(crate) const JOURNAL: &[u8] = b"j/";
 /// Objects that have lost a commit: `s/damaged/<ns>\0<id>`.
 pub(crate) const DAMAGED: &[u8] = b"s/damaged/";
+/// How far projections have come.
+pub(crate) const NOTES: &[u8] = b"s/projection/";
 /// All effects begin so.
 pub(crate) const OUTBOXES: &[u8] = b"o/";
 /// All alarm index entries begin so.
@@ -96,6 +99,16 @@ pub(crate) fn owner(stored: &[u8]) -> Option<&[u8]> {
         Some((end, _)) => rest.get(..end),
         None => (space == b"m/").then_some(rest),
     }
+}
+
+/// A row of a projection.
+pub(crate) fn row(projection: &str, key: &str) -> Vec<u8> {
+    join(&[b"p/", projection.as_bytes(), b"\0", key.as_bytes()])
+}
+
+/// How far a projection has come.
+pub(crate) fn note(projection: &str) -> Vec<u8> {
+    join(&[NOTES, projection.as_bytes()])
 }
 
 /// The id in `<ns>\0<id>`, to be shown.

@@ -61,6 +61,7 @@ mod keys;
 mod meta;
 mod object;
 mod outbox;
+mod projection;
 mod record;
 pub mod storage;
 mod store;
@@ -70,12 +71,13 @@ mod turn;
 
 pub use clock::{BoxFuture, Clock, ManualClock, SystemClock};
 pub use error::Error;
-pub use host::{Host, Namespace, Quarantined, Settings, Stub};
+pub use host::{Host, Namespace, Quarantined, Settings, Stub, View};
 pub use id::ObjectId;
 pub use journal::Verified;
 pub use object::{
     Alarm, AlarmFailed, Deliver, Envelope, Handle, Message, NoEffects, NotDelivered, Object,
 };
+pub use projection::{AlarmIs, Change, Projection, Rows};
 pub use record::Records;
 pub use storage::{MemoryStorage, Order, SledStorage, Storage};
 pub use store::Store;

@@ -160,13 +160,8 @@ impl<'a> Records<'a> {
     }
 
     fn range(&self, prefix: &str, from: Option<&str>, order: Order) -> (Vec<u8>, Vec<u8>) {
-        let whole = self.keys.record(prefix);
-        let (start, end) = (whole.clone(), keys::end_of(&whole));
-        match (from.map(|key| self.keys.record(key)), order) {
-            (Some(key), Order::Ascending) => (key.max(start), end),
-            (Some(key), Order::Descending) => (start, after(key).min(end)),
-            (None, _) => (start, end),
-        }
+        let from = from.map(|key| self.keys.record(key));
+        range(self.keys.record(prefix), from, order)
     }
 
     fn decode<T: DeserializeOwned>(&self, key: &[u8], value: &[u8]) -> Result<(String, T), Error> {
@@ -184,6 +179,16 @@ impl fmt::Debug for Records<'_> {
         f.debug_struct("Records")
             .field("id", self.id)
             .finish_non_exhaustive()
+    }
+}
+
+/// The range of a scan over everything below `whole` that begins at `from`, inclusive.
+pub(crate) fn range(whole: Vec<u8>, from: Option<Vec<u8>>, order: Order) -> (Vec<u8>, Vec<u8>) {
+    let end = keys::end_of(&whole);
+    match (from, order) {
+        (Some(key), Order::Ascending) => (key.max(whole), end),
+        (Some(key), Order::Descending) => (whole, after(key).min(end)),
+        (None, _) => (whole, end),
     }
 }
 

@@ -146,6 +146,10 @@ impl Host {
         )
     }
 
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+
     /// The number of this opening of the store.
     pub fn epoch(&self) -> u64 {
         self.inner.core.epoch

@@ -12,6 +12,7 @@ mod core;
 mod delivery;
 mod handle;
 mod namespace;
+mod project;
 mod recovery;
 mod registry;
 mod settings;
@@ -20,4 +21,5 @@ mod threads;
 
 pub use handle::{Host, Quarantined};
 pub use namespace::{Namespace, Stub};
+pub use project::View;
 pub use settings::Settings;

@@ -14,7 +14,7 @@ mod mark;
 mod overlay;
 mod replay;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verify;
 
 use std::collections::{BTreeSet, HashMap};
@@ -101,6 +101,15 @@ impl Read for Journal {
 impl Writer {
     pub(crate) fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The number of the last durable commit.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
     }
 
     /// What lies below the journal.

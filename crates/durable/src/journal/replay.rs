@@ -73,6 +73,9 @@ pub(super) fn replay(base: &dyn Storage) -> Result<Replayed, Error> {
     walk(base, &mut |first, chunks, bytes| {
         found.take(checkpoint, first, chunks, &bytes)
     })?;
+    if !found.damaged.is_empty() {
+        found.void_projections(base)?;
+    }
     for (key, value) in all(base, keys::DAMAGED)? {
         let at = record::open_json("", &key, &value)?;
         let owner = key.get(keys::DAMAGED.len()..).unwrap_or_default();
@@ -159,6 +162,17 @@ impl Replayed {
                 Commit::Damaged(owner) => self.note(owner, &key)?,
             }
         }
+        Ok(())
+    }
+
+    /// What is damaged may have been rows, or what rows should have followed from.
+    fn void_projections(&self, base: &dyn Storage) -> Result<(), Error> {
+        let range = (keys::NOTES, &*keys::end_of(keys::NOTES));
+        let notes = self
+            .overlay
+            .scan(base, range, Order::Ascending, usize::MAX)?;
+        let gone = notes.into_iter().map(|(key, _)| Op::Delete { key });
+        self.overlay.publish(gone);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::storage::MemoryStorage;
 /// A storage that loses power at the n-th write: then it holds what was synced, and any of the
 /// later batches.
 #[derive(Debug, Default)]
-struct Brittle(Mutex<Inner>);
+pub(crate) struct Brittle(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -50,12 +50,12 @@ impl Inner {
 }
 
 impl Brittle {
-    fn fail_after(&self, writes: Option<usize>) {
+    pub(crate) fn fail_after(&self, writes: Option<usize>) {
         self.0.lock().unwrap().writes_left = writes;
     }
 
     /// What is found after the crash, if those of the unsynced batches reached the disk.
-    fn crashed(&self, kept: u64) -> Arc<Self> {
+    pub(crate) fn crashed(&self, kept: u64) -> Arc<Self> {
         let inner = self.0.lock().unwrap();
         let mut map = inner.durable.clone();
         for (n, ops) in inner.pending.iter().enumerate() {
