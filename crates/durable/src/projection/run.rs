@@ -151,11 +151,11 @@ fn read_note(runner: &Runner, view: &dyn Read) -> Option<Note> {
     record::open_json("", &key, &value).ok()
 }
 
-/// Makes the rows anew. Its commits are the store's own; the first one makes the old rows void.
+/// Makes the rows anew. Its commits are the store's own: with the first of them the old note has
+/// missed something, so a rebuild that is cut short begins again.
 fn rebuild(runner: &Runner, writer: &mut Writer) -> Result<(), Error> {
     tracing::info!(name = runner.name, "the rows of a projection are made anew");
     let epoch = writer.epoch();
-    write(writer, vec![runner.note(None, epoch)?])?;
     let rows = keys::row(runner.name, "");
     loop {
         let end = keys::end_of(&rows);
