@@ -26,6 +26,9 @@ enum State {
     },
 }
 
+/// What a sleeping object's effects wait for: number, attempts so far, time of the next one.
+pub(crate) type Retries = Box<[(u64, u32, i64)]>;
+
 /// Unacknowledged effects by their number.
 #[derive(Debug)]
 pub(crate) struct Outbox<E> {
@@ -117,6 +120,26 @@ impl<E: Clone> Outbox<E> {
         }
     }
 
+    /// What to remember while the object sleeps; None while an effect has not been tried, or is
+    /// under way.
+    pub(crate) fn rest(&self) -> Option<Retries> {
+        let waiting = |(seq, pending): (&u64, &Pending<E>)| match pending.state {
+            State::Waiting { until } => Some((*seq, pending.attempts, until)),
+            State::Uncommitted | State::Ready | State::InFlight => None,
+        };
+        self.pending.iter().map(waiting).collect()
+    }
+
+    /// Effects found on disk go on waiting as they did before the object slept.
+    pub(crate) fn resume(&mut self, retries: &Retries) {
+        for &(seq, attempts, until) in retries {
+            if let Some(pending) = self.pending.get_mut(&seq) {
+                pending.attempts = attempts;
+                pending.state = State::Waiting { until };
+            }
+        }
+    }
+
     /// When the next waiting effect is due.
     pub(crate) fn next_retry(&self) -> Option<i64> {
         let until = |pending: &Pending<E>| match pending.state {
@@ -144,6 +167,24 @@ fn retry_ms(attempts: u32) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waiting_goes_on_over_a_sleep() {
+        let mut outbox = Outbox::default();
+        outbox.restore(1, 'a');
+        assert_eq!(outbox.rest(), None, "not tried yet");
+        outbox.take_ready(0, 9);
+        assert_eq!(outbox.rest(), None, "under way");
+        outbox.failed(1, 100);
+        let retries = outbox.rest().unwrap();
+        let mut outbox = Outbox::default();
+        outbox.restore(1, 'a');
+        outbox.resume(&retries);
+        assert!(outbox.take_ready(2_099, 9).is_empty());
+        assert_eq!(outbox.take_ready(2_100, 9).len(), 1);
+        outbox.failed(1, 2_100);
+        assert_eq!(outbox.next_retry(), Some(6_100));
+    }
 
     fn seqs(taken: &[(u64, char)]) -> Vec<u64> {
         taken.iter().map(|(seq, _)| *seq).collect()

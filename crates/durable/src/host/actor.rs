@@ -6,16 +6,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 
 use super::call::{Call, Permit, caught};
 use super::core::Core;
+use super::registry::{Registry, SleepAnswer};
 use crate::commit::Origin;
 use crate::keys::ObjectKeys;
 use crate::meta::{self, Meta};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Retries};
 use crate::record;
 use crate::timers::{Kind, Target};
 use crate::{Deliver, Error, Object, ObjectId, Records};
@@ -41,6 +42,8 @@ pub(super) struct ObjectActor<O: Object> {
     pub(super) outbox: Option<Outbox<O::Effect>>,
     /// Acknowledged effects that are still on disk.
     pub(super) acked: Vec<u64>,
+    /// What the outbox has to know of its time before a sleep.
+    pub(super) retries: Retries,
     pub(super) submitted: u64,
     pub(super) committed: Arc<AtomicU64>,
     pub(super) strikes: Strikes,
@@ -62,11 +65,16 @@ pub(super) struct Live<O> {
     pub(super) stored: bool,
 }
 
+/// Twice the longest rest.
+const STRIKES_KEPT_MS: i64 = 2_048_000;
+
 /// Failures in a row. Too many of them rest the object, so that it cannot occupy the host.
 #[derive(Debug, Default)]
 pub(super) struct Strikes {
     pub(super) count: u32,
     until: i64,
+    /// Until then the count is worth a place in memory.
+    told_until: i64,
     reason: String,
 }
 
@@ -74,9 +82,14 @@ impl Strikes {
     pub(super) fn add(&mut self, now: i64, error: &Error) {
         self.count = self.count.saturating_add(1);
         self.reason = error.to_string();
+        self.told_until = now.saturating_add(STRIKES_KEPT_MS);
         if let Some(over) = self.count.checked_sub(meta::COUNTED_FAILURES) {
             self.until = now.saturating_add(meta::own_retry_ms(over.saturating_add(1)));
         }
+    }
+
+    fn matter(&self, now: i64) -> bool {
+        self.count > 0 && now < self.told_until
     }
 
     fn check(&self, now: i64, id: &ObjectId) -> Result<(), Error> {
@@ -94,7 +107,12 @@ impl Strikes {
 
 impl<O: Object> ObjectActor<O> {
     /// `replaces`: an earlier actor of this id has died and may have batches under way.
-    pub(super) fn new(shared: Arc<Shared<O>>, id: ObjectId, replaces: bool) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared<O>>,
+        id: ObjectId,
+        replaces: bool,
+        retries: Retries,
+    ) -> Self {
         let activation = shared.core.next_activation();
         let origin = Origin {
             namespace: O::NAMESPACE,
@@ -113,6 +131,7 @@ impl<O: Object> ObjectActor<O> {
             parked_wakes: Vec::new(),
             outbox: None,
             acked: Vec::new(),
+            retries,
             submitted: 0,
             committed: Arc::default(),
             strikes: Strikes::default(),
@@ -180,6 +199,37 @@ impl<O: Object> ObjectActor<O> {
             };
             self.on_step(step, addr);
         }
+    }
+
+    /// Drops the instance if nothing of the object is under way; gives what it would miss.
+    fn fall_asleep(&mut self) -> Option<Retries> {
+        let committed = self.committed.load(Ordering::Acquire) == self.submitted;
+        if !committed || matches!(self.phase, Phase::Draining) {
+            return None;
+        }
+        self.forget_acked();
+        let written =
+            self.acked.is_empty() && self.committed.load(Ordering::Acquire) == self.submitted;
+        if !written || self.strikes.matter(self.shared.core.now()) {
+            return None;
+        }
+        let retries = match &self.outbox {
+            Some(outbox) => {
+                let retries = outbox.rest()?;
+                if let Some(at) = outbox.next_retry() {
+                    let target = self.target(Kind::Outbox);
+                    self.shared.core.timers.set(target, at);
+                }
+                retries
+            }
+            None => std::mem::take(&mut self.retries),
+        };
+        self.drop_instance();
+        self.phase = Phase::Cold;
+        self.outbox = None;
+        // For the case that it is not let go.
+        self.retries.clone_from(&retries);
+        Some(retries)
     }
 
     fn ensure_live(&mut self, addr: &Addr<Self>) -> Result<(), Error> {
@@ -261,6 +311,16 @@ pub(super) struct Landed {
     pub(super) result: Result<(), String>,
 }
 
+/// From the registry: leave memory, if nothing is under way.
+pub(super) struct Sleep<O: Object> {
+    pub(super) registry: Addr<Registry<O>>,
+    pub(super) given: u64,
+}
+
+impl<O: Object> Message for Sleep<O> {
+    type Result = ();
+}
+
 impl<O: Object> Message for Step<O> {
     type Result = ();
 }
@@ -294,6 +354,17 @@ impl<O: Object> Handler<Wake> for ObjectActor<O> {
 
     fn handle(&mut self, Wake(kind): Wake, ctx: &mut Self::Context) {
         self.on_wake(kind, &ctx.address());
+    }
+}
+
+impl<O: Object> Handler<Sleep<O>> for ObjectActor<O> {
+    type Result = ();
+
+    fn handle(&mut self, sleep: Sleep<O>, _: &mut Self::Context) {
+        let Sleep { registry, given } = sleep;
+        let asleep = self.fall_asleep();
+        let id = self.id.clone();
+        registry.do_send(SleepAnswer { id, given, asleep });
     }
 }
 

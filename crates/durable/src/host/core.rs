@@ -2,7 +2,7 @@
 //!
 //! It knows no object type. Nothing is readable before it is durable, so reads wait for no flush.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::Handle as RuntimeHandle;
@@ -21,6 +21,8 @@ pub(super) struct Core {
     pub(super) settings: Settings,
     pub(super) committer: Committer,
     pub(super) timers: Timers,
+    /// Objects that have an actor.
+    pub(super) awake: AtomicUsize,
     /// The host's own runtime, known once its thread has started.
     pub(super) runtime: OnceLock<RuntimeHandle>,
     /// Taken away at the end, so that handles which live on do not keep the store open.
@@ -41,6 +43,7 @@ impl Core {
             epoch,
             committer,
             timers: Timers::new(Arc::clone(&settings.clock)),
+            awake: AtomicUsize::new(0),
             runtime: OnceLock::new(),
             storage: Mutex::new(Some(storage)),
             stopping: AtomicBool::new(false),

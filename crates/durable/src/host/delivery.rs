@@ -27,7 +27,9 @@ impl<O: Object> ObjectActor<O> {
     /// Reads the outbox at the first activation and sends what is in it again.
     pub(super) fn ensure_outbox(&mut self, addr: &Addr<Self>) -> Result<(), Error> {
         if self.outbox.is_none() {
-            self.outbox = Some(self.read_outbox()?);
+            let mut outbox = self.read_outbox()?;
+            outbox.resume(&std::mem::take(&mut self.retries));
+            self.outbox = Some(outbox);
             self.pump(addr);
         }
         Ok(())
@@ -118,7 +120,7 @@ impl<O: Object> ObjectActor<O> {
     }
 
     /// Removes acknowledged effects from disk; without a place in the queue the next turn does.
-    fn forget_acked(&mut self) {
+    pub(super) fn forget_acked(&mut self) {
         let shared = std::sync::Arc::clone(&self.shared);
         if self.acked.is_empty() {
             return;

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -153,6 +153,11 @@ impl Host {
     /// The number of this opening of the store.
     pub fn epoch(&self) -> u64 {
         self.inner.core.epoch
+    }
+
+    /// How many objects are in memory.
+    pub fn awake(&self) -> usize {
+        self.inner.core.awake.load(Ordering::Relaxed)
     }
 
     /// Becomes the reason once a commit has failed. Nothing is stored or answered after that:

@@ -24,6 +24,8 @@ pub struct Settings {
     pub deliver_timeout_ms: u64,
     /// Reads from disk at once, off the arbiters.
     pub reads_max: usize,
+    /// An object that was not used for so long leaves memory; the next message reads it again.
+    pub idle_ms: u64,
     /// The source of time.
     pub clock: Arc<dyn Clock>,
 }
@@ -39,12 +41,18 @@ impl Default for Settings {
             deliveries_max: 16,
             deliver_timeout_ms: 30_000,
             reads_max: 8,
+            idle_ms: 10_000,
             clock: Arc::new(SystemClock::new()),
         }
     }
 }
 
 impl Settings {
+    pub(super) fn idle_ms(&self) -> i64 {
+        // Far below the end of time, so that sums of it stay in range.
+        i64::try_from(self.idle_ms).map_or(i64::MAX / 4, |ms| ms.min(i64::MAX / 4))
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let at_least_one = [
             ("mailbox_max", self.mailbox_max),
@@ -53,6 +61,10 @@ impl Settings {
             ("outbox_max", self.outbox_max),
             ("deliveries_max", self.deliveries_max),
             ("reads_max", self.reads_max),
+            (
+                "idle_ms",
+                usize::try_from(self.idle_ms).unwrap_or(usize::MAX),
+            ),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(Error::Setting {

@@ -251,7 +251,7 @@ impl<O: Object> ObjectActor<O> {
         });
     }
 
-    fn drop_instance(&mut self) {
+    pub(super) fn drop_instance(&mut self) {
         let instance = std::mem::replace(&mut self.phase, Phase::Draining);
         if let Err(reason) = caught(|| drop(instance)) {
             tracing::error!(object = %self.id, reason, "a panic while an instance was dropped");
