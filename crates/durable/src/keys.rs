@@ -145,6 +145,12 @@ pub(crate) fn effect_seq(stored: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*digits))
 }
 
+/// The time in an alarm index key.
+pub(crate) fn alarm_time(stored: &[u8]) -> Option<i64> {
+    let digits = stored.strip_prefix(ALARMS)?.first_chunk::<8>()?;
+    Some(unordered(*digits))
+}
+
 /// Time, namespace and id of an alarm index key.
 pub(crate) fn alarm_parts(stored: &[u8]) -> Option<(i64, &str, ObjectId)> {
     let rest = stored.strip_prefix(ALARMS)?;
@@ -152,6 +158,11 @@ pub(crate) fn alarm_parts(stored: &[u8]) -> Option<(i64, &str, ObjectId)> {
     let text = std::str::from_utf8(rest.strip_prefix(b"/")?).ok()?;
     let (namespace, name) = text.split_once('\0')?;
     Some((unordered(*time), namespace, ObjectId::from_name(name).ok()?))
+}
+
+/// The first key that an alarm of that time may have.
+pub(crate) fn alarms_from(at: i64) -> Vec<u8> {
+    join(&[ALARMS, &ordered(at)])
 }
 
 /// The first key behind every key that begins with `prefix`.

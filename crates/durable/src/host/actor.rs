@@ -184,7 +184,7 @@ impl<O: Object> ObjectActor<O> {
         let pause_ms = meta::own_retry_ms(self.strikes.count.max(1));
         tracing::warn!(object = %self.id, %error, pause_ms, "a wake-up has to be repeated");
         let at = self.shared.core.now().saturating_add(pause_ms);
-        self.shared.core.timers.set(self.target(kind), at);
+        self.shared.core.timers.hold(self.target(kind), at);
     }
 
     fn on_drained(&mut self, addr: &Addr<Self>) {
@@ -218,7 +218,7 @@ impl<O: Object> ObjectActor<O> {
                 let retries = outbox.rest()?;
                 if let Some(at) = outbox.next_retry() {
                     let target = self.target(Kind::Outbox);
-                    self.shared.core.timers.set(target, at);
+                    self.shared.core.timers.hold(target, at);
                 }
                 retries
             }

@@ -76,7 +76,7 @@ impl<O: Object> ObjectActor<O> {
             self.launch(seq, effect, addr.clone());
         }
         match next {
-            Some(at) => core.timers.set(self.target(Kind::Outbox), at),
+            Some(at) => core.timers.hold(self.target(Kind::Outbox), at),
             None => core.timers.clear(&self.target(Kind::Outbox)),
         }
     }

@@ -1,4 +1,4 @@
-//! What a namespace finds on disk when it is registered: alarms and outboxes of earlier runs.
+//! What the host finds on disk: alarms whose time comes, and outboxes of earlier runs.
 //!
 //! Also the walks over the host's own indexes that status displays ask for.
 
@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use super::core::Core;
 use crate::storage::{Order, Read};
-use crate::timers::{Kind, Target};
+use crate::timers::{Edge, Found, Kind, Scan, Target};
 use crate::{Error, ObjectId, keys, meta, record};
 
 const PAGE: usize = 256;
+/// Entries read to find the next ids.
+const FEW: usize = 16;
+/// Outboxes that are woken together at start.
+const OUTBOXES: usize = 1_024;
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// One entry of the alarm index.
@@ -21,52 +25,60 @@ pub(super) struct AlarmEntry {
     pub(super) failures: u32,
 }
 
-/// Fills the alarm clock for the namespace, and tries again until it has read everything: an
-/// alarm that is not found here would not fire before its object gets a message.
+/// Wakes every object of the namespace that has an outbox, some at a time, and tries again until
+/// all were woken: an effect that is not found here would not leave before its object is used.
 pub(super) async fn recover(core: Arc<Core>, namespace: &'static str) {
-    loop {
-        let job = Arc::clone(&core);
-        let work = move || {
-            job.storage()
-                .and_then(|storage| fill(&job, &*storage, namespace))
+    let mut from = keys::outboxes(namespace);
+    while !core.is_stopping() {
+        let (job, start) = (Arc::clone(&core), from.clone());
+        let work = move || -> Result<(Vec<ObjectId>, Vec<u8>), Error> {
+            let prefix = keys::outboxes(namespace);
+            ids_from(&*job.storage()?, &prefix, start, OUTBOXES)
         };
         match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(())) => return,
-            _ if core.is_stopping() => return,
-            failed => {
-                tracing::error!(
+            Ok(Ok((ids, _))) if ids.is_empty() => return,
+            Ok(Ok((ids, next))) => {
+                let kind = Kind::Outbox;
+                let target = |id| Target {
                     namespace,
-                    ?failed,
-                    "cannot read the alarm index; trying again"
-                );
+                    id,
+                    kind,
+                };
+                core.timers
+                    .wake_all(ids.into_iter().map(target).collect())
+                    .await;
+                from = next;
+            }
+            failed => {
+                tracing::error!(namespace, ?failed, "cannot read outboxes; trying again");
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
         }
     }
 }
 
-fn fill(core: &Core, storage: &dyn Read, namespace: &'static str) -> Result<(), Error> {
-    walk_alarms(storage, |entry| {
-        if entry.namespace == namespace {
-            let target = Target {
-                namespace,
-                id: entry.id,
-                kind: Kind::Alarm,
-            };
-            core.timers.offer(target, entry.at);
+/// Reads a part of the alarm index. A key that is none stops nobody else's alarm.
+pub(super) fn scan_alarms(storage: &dyn Read, scan: &Scan) -> Result<Found, Error> {
+    let (mut alarms, mut reached) = (Vec::new(), scan.from.clone());
+    while alarms.len() < scan.room {
+        let entries = storage.scan(reached.key(), scan.to.key(), Order::Ascending, PAGE)?;
+        let last = entries.len() < PAGE;
+        for (key, _) in entries {
+            let at = keys::alarm_time(&key).unwrap_or(reached.at());
+            if let Some((at, namespace, id)) = keys::alarm_parts(&key) {
+                let known = scan.namespaces.iter().find(|known| **known == namespace);
+                alarms.extend(known.map(|known| (*known, id, at)));
+            } else {
+                tracing::error!(?key, "no key of an alarm in the alarm index");
+            }
+            reached = Edge::behind(at, key);
         }
-    })?;
-    for id in ids_below(storage, &keys::outboxes(namespace))? {
-        core.timers.offer(
-            Target {
-                namespace,
-                id,
-                kind: Kind::Outbox,
-            },
-            i64::MIN,
-        );
+        if last {
+            let reached = scan.to.clone();
+            return Ok(Found { alarms, reached });
+        }
     }
-    Ok(())
+    Ok(Found { alarms, reached })
 }
 
 /// The whole alarm index, by time.
@@ -94,20 +106,6 @@ pub(super) fn walk_alarms(
         match page.into_iter().nth(PAGE - 1) {
             Some((key, _)) => start = record::after(key),
             None => return Ok(()),
-        }
-    }
-}
-
-/// All effects in all outboxes.
-pub(super) fn count_effects(storage: &dyn Read) -> Result<usize, Error> {
-    let (mut start, end) = (keys::OUTBOXES.to_vec(), keys::end_of(keys::OUTBOXES));
-    let mut count = 0;
-    loop {
-        let page = storage.scan(&start, &end, Order::Ascending, PAGE)?;
-        count += page.len();
-        match page.into_iter().nth(PAGE - 1) {
-            Some((key, _)) => start = record::after(key),
-            None => return Ok(count),
         }
     }
 }
@@ -145,19 +143,45 @@ fn has_state(storage: &dyn Read, namespace: &str, id: &ObjectId) -> Result<bool,
         .is_some())
 }
 
-/// The distinct ids below a prefix, with one read per id however much each of them holds.
+/// The distinct ids below a prefix.
 fn ids_below(storage: &dyn Read, prefix: &[u8]) -> Result<Vec<ObjectId>, Error> {
-    let (mut start, end) = (prefix.to_vec(), keys::end_of(prefix));
-    let mut ids = Vec::new();
-    while let Some((key, _)) = storage.scan(&start, &end, Order::Ascending, 1)?.pop() {
-        let id = keys::id_below(prefix, &key).ok_or_else(|| Error::Corrupt {
-            object: String::new(),
-            key: String::from_utf8_lossy(&key).into_owned(),
-            reason: "no key of an object".to_owned(),
-        })?;
-        // Behind `<id>\0...`, before any longer id.
-        start = [prefix, id.as_str().as_bytes(), &[1]].concat();
-        ids.push(id);
+    let (mut ids, mut from) = (Vec::new(), prefix.to_vec());
+    loop {
+        let (some, next) = ids_from(storage, prefix, from, PAGE)?;
+        if some.is_empty() {
+            return Ok(ids);
+        }
+        ids.extend(some);
+        from = next;
     }
-    Ok(ids)
+}
+
+/// At most `max` distinct ids below a prefix, and where to go on: with one short read per id
+/// where it holds much, and one for many ids where they hold little.
+fn ids_from(
+    storage: &dyn Read,
+    prefix: &[u8],
+    mut start: Vec<u8>,
+    max: usize,
+) -> Result<(Vec<ObjectId>, Vec<u8>), Error> {
+    let (mut ids, end): (Vec<ObjectId>, _) = (Vec::new(), keys::end_of(prefix));
+    while ids.len() < max {
+        let page = storage.scan(&start, &end, Order::Ascending, FEW)?;
+        if page.is_empty() {
+            break;
+        }
+        for (key, _) in page {
+            let id = keys::id_below(prefix, &key).ok_or_else(|| Error::Corrupt {
+                object: String::new(),
+                key: String::from_utf8_lossy(&key).into_owned(),
+                reason: "no key of an object".to_owned(),
+            })?;
+            if ids.last() != Some(&id) {
+                // Behind `<id>\0...`, before any longer id.
+                start = [prefix, id.as_str().as_bytes(), &[1]].concat();
+                ids.push(id);
+            }
+        }
+    }
+    Ok((ids, start))
 }

@@ -18,6 +18,9 @@ use crate::timers::Kind;
 use crate::turn::{Start, Write, Written};
 use crate::{Alarm, Error, Object, Turn, record};
 
+/// After a failed commit.
+const LOOK_AGAIN_MS: i64 = 2_000;
+
 /// What a turn did to the alarm, as the alarm clock has to know it.
 enum NewAlarm {
     Same,
@@ -144,12 +147,17 @@ impl<O: Object> ObjectActor<O> {
         answer: Option<Answer>,
         addr: &Addr<Self>,
     ) {
+        // Only an alarm has nobody to answer to, and has to be settled even if it stays.
+        let settles = answer.is_none();
         let answer: Answer = answer.unwrap_or_else(|| Box::new(drop));
-        let (ops, new_alarm) = match self.ops(&written, &next) {
+        let (ops, mut new_alarm) = match self.ops(&written, &next) {
             Ok(changed) => changed,
             Err(error) => return self.reset(slot, answer, error, addr),
         };
-        if ops.is_empty() {
+        if settles && let (NewAlarm::Same, Some(pending)) = (&new_alarm, next.alarm) {
+            new_alarm = NewAlarm::At(pending.fire_at);
+        }
+        if ops.is_empty() && !settles {
             return self.answer_in_order(slot, answer);
         }
         if let Phase::Live(live) = &mut self.phase {
@@ -174,6 +182,10 @@ impl<O: Object> ObjectActor<O> {
                 if let Some(seq) = last {
                     addr.do_send(Flushed(seq));
                 }
+            } else {
+                // The alarm that is on disk may be any: the object has to look for itself.
+                core.timers
+                    .hold(target, core.now().saturating_add(LOOK_AGAIN_MS));
             }
             answer(result);
         });

@@ -11,7 +11,10 @@ use actix::{Arbiter, System};
 use tokio::sync::{oneshot, watch};
 
 use super::core::Core;
+use super::recovery::scan_alarms;
 use crate::Error;
+use crate::clock::BoxFuture;
+use crate::timers::{Found, Scan};
 
 /// The running threads, as their owner sees them.
 #[derive(Debug)]
@@ -118,9 +121,10 @@ fn arbiters(count: usize) -> Result<(Vec<Arbiter>, Vec<ArbiterHandle>), Error> {
 async fn serve(core: Arc<Core>, mut shutdown: watch::Receiver<bool>) {
     let (stop_clock, stopped) = oneshot::channel::<()>();
     let clock = Arc::clone(&core);
+    let index = alarm_index(Arc::clone(&core));
     let clock = actix::spawn(async move {
         tokio::select! {
-            () = clock.timers.run() => {}
+            () = clock.timers.run(&index, |_| {}) => {}
             _ = stopped => {}
         }
     });
@@ -130,6 +134,25 @@ async fn serve(core: Arc<Core>, mut shutdown: watch::Receiver<bool>) {
     drop(stop_clock);
     let _ = clock.await;
     core.committer.stop().await;
+}
+
+/// Reads of the alarm index, on a thread that may block.
+fn alarm_index(
+    core: Arc<Core>,
+) -> impl Fn(Scan) -> BoxFuture<'static, Result<Found, Error>> + Send + Sync {
+    move |scan| {
+        let core = Arc::clone(&core);
+        let work = move || scan_alarms(&*core.storage()?, &scan);
+        Box::pin(async move {
+            let reading = tokio::task::spawn_blocking(work);
+            reading.await.unwrap_or_else(|error| {
+                Err(Error::Storage {
+                    action: "read the alarm index",
+                    reason: error.to_string(),
+                })
+            })
+        })
+    }
 }
 
 fn end(
