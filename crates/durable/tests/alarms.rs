@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use durable::{Alarm, Error};
 use support::{Add, OnAlarm, Read, START, SetAlarm, World, id, pending, soon, until};
 
@@ -295,4 +297,77 @@ async fn a_message_behind_a_failed_alarm_sees_the_state_from_disk() {
     assert!(pending(&mut read).await);
     world.storage.release();
     assert_eq!(soon(read).await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_overdue_alarms_fires_with_few_objects_in_memory() {
+    const COUNT: usize = 20_000;
+    let world = World::new();
+    let set: Vec<_> = (0..COUNT)
+        .map(|n| {
+            let cell = world.cell(&format!("c{n}"));
+            cell.send(SetAlarm(Some(START + 3_600_000)))
+        })
+        .collect();
+    for reply in set {
+        soon(reply).await.unwrap();
+    }
+    soon(world.host.stop()).await;
+    world.clock.advance(7_200_000);
+    let world = world.restart().await;
+    let mut most = 0;
+    while world.lab.alarms.borrow().len() < COUNT {
+        most = most.max(world.host.awake());
+        soon(world.lab.alarms.subscribe().changed()).await.unwrap();
+    }
+    assert!(most <= 10_240, "{most} objects at once");
+    soon(async { while !soon(world.host.alarms_pending()).await.unwrap().is_empty() {} }).await;
+    assert_eq!(world.lab.alarms.borrow().len(), COUNT, "some fired twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alarms_of_a_kind_that_is_registered_late_fire() {
+    let world = World::new();
+    soon(world.cell("a").send(SetAlarm(Some(START + 1_000))))
+        .await
+        .unwrap();
+    soon(world.host.stop()).await;
+    world.clock.advance(2_000);
+    let settings = durable::Settings {
+        clock: Arc::<durable::ManualClock>::clone(&world.clock),
+        ..durable::Settings::default()
+    };
+    let storage = Arc::<support::Gated>::clone(&world.storage);
+    let store = durable::Store::new(storage).unwrap();
+    let host = durable::Host::start(store, settings).unwrap();
+    let none = Arc::new(durable::NoEffects);
+    let _first = host.namespace::<Early>((), Arc::<durable::NoEffects>::clone(&none));
+    // The clock has read past the alarm of the kind that it does not know yet.
+    world.clock.advance(100_000);
+    soon(host.alarms_pending()).await.unwrap();
+    let lab = Arc::new(support::Lab::default());
+    let _second = host.namespace::<support::Cell>(Arc::clone(&lab), none);
+    assert_eq!(lab.fired(1).await[0].0, alarm(START + 1_000, 0));
+}
+
+/// A kind of object that is never used.
+#[derive(Debug)]
+struct Early;
+
+impl durable::Object for Early {
+    const NAMESPACE: &'static str = "early";
+    type Env = ();
+    type Effect = ();
+
+    fn load(_: &durable::ObjectId, _: &durable::Records<'_>, (): &()) -> Result<Self, Error> {
+        Ok(Self)
+    }
+
+    fn alarm(
+        &mut self,
+        _: &mut durable::Turn<'_, ()>,
+        _: Alarm,
+    ) -> Result<(), durable::AlarmFailed> {
+        Ok(())
+    }
 }

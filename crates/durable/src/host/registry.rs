@@ -23,7 +23,7 @@ use crate::{Object, ObjectId};
 const SLICE: usize = 1_024;
 /// Objects that only a wake-up has loaded: beyond this number the oldest need not have been idle
 /// to be asked, so that a flood of alarms does not fill the memory.
-const WOKEN_MAX: usize = 2_048;
+const WOKEN_MAX: usize = 1_024;
 
 pub(super) struct Registry<O: Object> {
     shared: Arc<Shared<O>>,
