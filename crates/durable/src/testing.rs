@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::keys::ObjectKeys;
 use crate::storage::{MemoryStorage, Op, Order, Storage};
 use crate::turn::{AlarmChange, Start, Turn, Write};
-use crate::{Error, Object, ObjectId, Records, record};
+use crate::{Error, Object, ObjectId, Records, keys, record};
 
 const EPOCH: u64 = 1;
 
@@ -30,6 +30,8 @@ pub struct TestTurn {
 /// What one turn wrote.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written<E> {
+    /// Whether the turn removed everything before its other writes.
+    pub wiped: bool,
     /// Records written, in order.
     pub puts: Vec<(String, Value)>,
     /// Records removed, in order.
@@ -126,15 +128,29 @@ impl TestTurn {
             .map(|sent| (sent.seq, sent.effect))
             .collect();
         let mut written = Written {
+            wiped: out.wiped,
             puts: Vec::new(),
             deletes: Vec::new(),
             alarm: self.alarm,
             effects,
         };
+        if out.wiped {
+            self.wipe()?;
+        }
         for write in out.records {
             self.store(write, &mut written)?;
         }
         Ok((reply, written))
+    }
+
+    fn wipe(&self) -> Result<(), Error> {
+        let start = ObjectKeys::new(self.namespace, &self.id).record("");
+        let end = keys::end_of(&start);
+        let all = self
+            .storage
+            .scan(&start, &end, Order::Ascending, usize::MAX)?;
+        let gone = all.into_iter().map(|(key, _)| Op::Delete { key });
+        self.storage.apply(gone.collect())
     }
 
     fn store<E>(&self, write: Write, written: &mut Written<E>) -> Result<(), Error> {

@@ -37,6 +37,8 @@ pub(crate) struct Start {
 /// What a turn ends with.
 #[derive(Debug)]
 pub(crate) struct Written<E> {
+    /// All stored records go before the changes.
+    pub(crate) wiped: bool,
     pub(crate) records: Vec<Write>,
     pub(crate) alarm: Option<AlarmChange>,
     pub(crate) effects: Vec<Sent<E>>,
@@ -74,6 +76,7 @@ impl<'a, E: Serialize> Turn<'a, E> {
             next_seq,
         } = start;
         let out = Written {
+            wiped: false,
             records: Vec::new(),
             alarm: None,
             effects: Vec::new(),
@@ -141,6 +144,16 @@ impl<'a, E: Serialize> Turn<'a, E> {
         if self.alarm.is_some() {
             self.out.alarm = Some(AlarmChange::Delete);
         }
+        self.alarm = None;
+    }
+
+    /// Removes all records of the object and its alarm, in one batch with the rest of the turn.
+    /// What the turn writes afterwards is kept. Effects that were sent, in this turn or before,
+    /// still go out, and the numbers of later ones go on.
+    pub fn delete_all(&mut self) {
+        self.out.wiped = true;
+        self.out.records.clear();
+        self.out.alarm = Some(AlarmChange::Delete);
         self.alarm = None;
     }
 

@@ -135,7 +135,7 @@ impl<O: Object> ObjectActor<O> {
                 key: self.keys.effect(seq),
             })
             .collect();
-        self.submit(slot, gone, drop);
+        self.submit(slot, None, gone, drop);
     }
 }
 

@@ -130,7 +130,7 @@ impl<O: Object> ObjectActor<O> {
         self.drop_instance();
         let (core, target) = (Arc::clone(&self.shared.core), self.target(Kind::Alarm));
         let addr = addr.clone();
-        self.submit(slot, ops, move |result| {
+        self.submit(slot, None, ops, move |result| {
             if result.is_ok() {
                 core.timers.set(target, failed.fire_at);
             }
@@ -157,12 +157,12 @@ impl<O: Object> ObjectActor<O> {
         if settles && let (NewAlarm::Same, Some(pending)) = (&new_alarm, next.alarm) {
             new_alarm = NewAlarm::At(pending.fire_at);
         }
-        if ops.is_empty() && !settles {
+        if ops.is_empty() && !settles && !written.wiped {
             return self.answer_in_order(slot, answer);
         }
         if let Phase::Live(live) = &mut self.phase {
             live.meta = next;
-            live.stored = true;
+            live.stored |= !ops.is_empty();
         }
         let last = written.effects.last().map(|sent| sent.seq);
         for sent in written.effects {
@@ -172,7 +172,8 @@ impl<O: Object> ObjectActor<O> {
         }
         let (core, target) = (Arc::clone(&self.shared.core), self.target(Kind::Alarm));
         let addr = addr.clone();
-        self.submit(slot, ops, move |result| {
+        let wipe = written.wiped.then(|| self.keys.record(""));
+        self.submit(slot, wipe, ops, move |result| {
             if result.is_ok() {
                 match new_alarm {
                     NewAlarm::Same => {}
@@ -247,7 +248,7 @@ impl<O: Object> ObjectActor<O> {
             drop(slot);
             answer(Ok(()));
         } else {
-            self.submit(slot, Vec::new(), answer);
+            self.submit(slot, None, Vec::new(), answer);
         }
     }
 
@@ -257,7 +258,7 @@ impl<O: Object> ObjectActor<O> {
         self.strikes.add(self.shared.core.now(), &error);
         self.drop_instance();
         let addr = addr.clone();
-        self.submit(slot, Vec::new(), move |result| {
+        self.submit(slot, None, Vec::new(), move |result| {
             addr.do_send(Drained);
             answer(Err(result.err().unwrap_or(error)));
         });
@@ -273,6 +274,7 @@ impl<O: Object> ObjectActor<O> {
     pub(super) fn submit(
         &mut self,
         slot: Slot<'_>,
+        wipe: Option<Vec<u8>>,
         ops: Vec<Op>,
         done: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) {
@@ -286,7 +288,7 @@ impl<O: Object> ObjectActor<O> {
         });
         slot.commit(Batch {
             origin: Some(Arc::clone(&self.origin)),
-            wipe: None,
+            wipe,
             ops,
             done,
         });

@@ -189,6 +189,8 @@ messages! {
     SetAlarm(pub Option<i64>) -> Option<i64>;
     /// Adds one, then sends the effects.
     Emit(pub Vec<u64>) -> Vec<u64>;
+    /// Stores a record, deletes everything, then adds, sends an effect and sets the alarm.
+    Purge(pub Option<u64>, pub Option<u64>, pub Option<i64>) -> Option<i64>;
     /// Adds to memory, stores, and panics.
     AddAndPanic(pub u64) -> u64;
     /// Stores one good record and one that is no JSON.
@@ -319,6 +321,27 @@ impl Handle<Emit> for Cell {
             .into_iter()
             .map(|effect| turn.send(effect))
             .collect()
+    }
+}
+
+impl Handle<Purge> for Cell {
+    fn handle(&mut self, turn: &mut Turn<'_, u64>, purge: Purge) -> Option<i64> {
+        let Purge(add, effect, alarm) = purge;
+        turn.put("before", &1);
+        turn.set_alarm(turn.now() + 1);
+        turn.delete_all();
+        let seen = turn.alarm();
+        self.value = add.unwrap_or_default();
+        if add.is_some() {
+            turn.put("value", &self.value);
+        }
+        if let Some(effect) = effect {
+            turn.send(effect);
+        }
+        if let Some(at) = alarm {
+            turn.set_alarm(at);
+        }
+        seen
     }
 }
 
