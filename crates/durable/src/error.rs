@@ -81,6 +81,15 @@ pub enum Error {
         /// The panic's text.
         reason: String,
     },
+    /// The object could not be loaded in time. Nothing was done; it is tried again once the load
+    /// that hangs has come back.
+    #[error("object {object} was not loaded within {after_ms} ms; nothing was done")]
+    LoadTimeout {
+        /// The object.
+        object: String,
+        /// The limit, from `Settings`.
+        after_ms: u64,
+    },
     /// The object failed too often in a row and refuses messages for a while.
     #[error("object {object} is quarantined until {until}: {reason}")]
     Quarantined {

@@ -17,8 +17,9 @@ pub trait Message: Send + 'static {
     type Reply: Send + 'static;
 }
 
-/// A kind of durable object. The instance stays on one thread and need not be `Send`.
-pub trait Object: Sized + 'static {
+/// A kind of durable object. The instance is loaded on a thread that may block and then stays on
+/// one other thread: it has to be `Send`, and need not be `Sync`.
+pub trait Object: Sized + Send + 'static {
     /// The name of this kind in the store; without NUL, never to be changed.
     const NAMESPACE: &'static str;
     /// What the host program gives to every instance.
@@ -27,6 +28,8 @@ pub trait Object: Sized + 'static {
     type Effect: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
 
     /// Reads the state from the object's own records; an object without records is a new one.
+    /// It may block: other objects are served meanwhile. A panic, or a load that takes longer
+    /// than `Settings::load_timeout_ms`, is an error for the callers that wait for it.
     ///
     /// # Errors
     /// Whatever `records` gave. Callers get it; the next message tries again.

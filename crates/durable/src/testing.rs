@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::keys::ObjectKeys;
-use crate::storage::{MemoryStorage, Op, Order, Storage};
+use crate::storage::{MemoryStorage, Op, Order, Read, Storage};
 use crate::turn::{AlarmChange, Start, Turn, Write};
 use crate::{Error, Object, ObjectId, Records, keys, record};
 

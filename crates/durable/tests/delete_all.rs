@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use durable::storage::{Entry, Op};
+use durable::storage::{Entry, Op, Read as _};
 use durable::{Error, MemoryStorage, Order, Storage};
 use support::{Add, Emit, Fill, Gated, Purge, Read, START, SetAlarm, World, id, pending, soon};
 
@@ -124,7 +124,7 @@ impl Dying {
     }
 }
 
-impl Storage for Dying {
+impl durable::storage::Read for Dying {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.inner.get(key)
     }
@@ -132,7 +132,9 @@ impl Storage for Dying {
     fn scan(&self, a: &[u8], z: &[u8], order: Order, limit: usize) -> Result<Vec<Entry>, Error> {
         self.inner.scan(a, z, order, limit)
     }
+}
 
+impl Storage for Dying {
     fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
         self.alive()?;
         self.inner.apply(ops)

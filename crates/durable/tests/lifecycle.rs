@@ -179,6 +179,58 @@ async fn a_panic_in_load_is_told_and_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_hangs_is_given_up_and_the_host_lives() {
+    let world = World::with(Gated::new(), |mut settings| {
+        settings.arbiters = 1;
+        settings.load_timeout_ms = 50;
+        settings
+    });
+    soon(world.cell("b").send(Add(1))).await.unwrap();
+    world.lab.hold_loads(true);
+    let cell = world.cell("a");
+    let waiting = [cell.send(Add(1)), cell.send(Add(1))];
+    // Another object of the same thread is served meanwhile.
+    assert_eq!(soon(world.cell("b").send(Add(1))).await, Ok(2));
+    for answer in waiting {
+        let answer = soon(answer).await;
+        assert!(
+            matches!(answer, Err(Error::LoadTimeout { .. })),
+            "{answer:?}"
+        );
+    }
+    // It is not tried again while the first one hangs.
+    let again = soon(cell.send(Add(1))).await;
+    assert!(matches!(again, Err(Error::LoadTimeout { .. })), "{again:?}");
+    assert_eq!(world.lab.loads.load(Ordering::SeqCst), 2);
+    world.lab.hold_loads(false);
+    let answer = soon(async {
+        loop {
+            let answer = cell.send(Add(1)).await;
+            if answer.is_ok() {
+                return answer;
+            }
+        }
+    });
+    assert_eq!(answer.await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_stops_though_a_load_hangs() {
+    let world = World::new();
+    world.lab.hold_loads(true);
+    let waiting = world.cell("a").send(Add(1));
+    soon(async {
+        while world.lab.loads.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    soon(world.host.stop()).await;
+    assert_eq!(soon(waiting).await, Err(Error::Stopped));
+    world.lab.hold_loads(false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_record_stops_its_object_only() {
     let world = World::new();
     for name in ["a", "b"] {

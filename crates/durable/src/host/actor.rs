@@ -2,24 +2,25 @@
 //!
 //! An instance is dropped whenever memory may differ from disk (a panic, a refused write, a
 //! failed alarm). The next one is loaded only after a barrier through the committer, so that it
-//! reads everything that the old one had under way. What a step does is in `step`.
+//! reads everything that the old one had under way. How it is loaded is in `load`, what a step
+//! does in `step`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use tokio::task::AbortHandle;
 
-use super::call::{Call, Permit, caught};
+use super::call::{Call, Permit};
 use super::core::Core;
 use super::registry::{Registry, SleepAnswer};
 use crate::commit::Origin;
 use crate::keys::ObjectKeys;
 use crate::meta::{self, Meta};
 use crate::outbox::{Outbox, Retries};
-use crate::record;
 use crate::timers::{Kind, Target};
-use crate::{Deliver, Error, Object, ObjectId, Records};
+use crate::{Deliver, Error, Object, ObjectId};
 
 /// What all objects of a namespace share.
 pub(super) struct Shared<O: Object> {
@@ -47,6 +48,8 @@ pub(super) struct ObjectActor<O: Object> {
     pub(super) submitted: u64,
     pub(super) committed: Arc<AtomicU64>,
     pub(super) strikes: Strikes,
+    /// The load under way, or one that was given up and has not come back.
+    pub(super) loading: Option<AbortHandle>,
 }
 
 pub(super) enum Phase<O> {
@@ -54,6 +57,8 @@ pub(super) enum Phase<O> {
     Cold,
     /// No instance, and none may be loaded before the barrier has come back.
     Draining,
+    /// No instance yet; it is being loaded on another thread.
+    Loading,
     Live(Live<O>),
 }
 
@@ -92,7 +97,7 @@ impl Strikes {
         self.count > 0 && now < self.told_until
     }
 
-    fn check(&self, now: i64, id: &ObjectId) -> Result<(), Error> {
+    pub(super) fn check(&self, now: i64, id: &ObjectId) -> Result<(), Error> {
         if now >= self.until {
             return Ok(());
         }
@@ -135,6 +140,7 @@ impl<O: Object> ObjectActor<O> {
             submitted: 0,
             committed: Arc::default(),
             strikes: Strikes::default(),
+            loading: None,
             shared,
             id,
         }
@@ -149,29 +155,26 @@ impl<O: Object> ObjectActor<O> {
     }
 
     fn on_step(&mut self, step: Step<O>, addr: &Addr<Self>) {
-        if matches!(self.phase, Phase::Draining) {
-            self.parked.push_back(step);
-            return;
-        }
-        match self.ensure_live(addr) {
-            Ok(()) => self.step(step, addr),
-            Err(error) => step.call.refuse(error),
+        match self.phase {
+            Phase::Live(_) => self.step(step, addr),
+            Phase::Draining | Phase::Loading => self.parked.push_back(step),
+            Phase::Cold => {
+                self.parked.push_back(step);
+                self.begin_load(addr);
+            }
         }
     }
 
     fn on_wake(&mut self, kind: Kind, addr: &Addr<Self>) {
-        if matches!(self.phase, Phase::Draining) {
-            self.parked_wakes.push(kind);
-            return;
-        }
-        let ready = match kind {
-            Kind::Alarm => self.ensure_live(addr),
-            Kind::Outbox => self.ensure_outbox(addr),
-        };
-        match (ready, kind) {
-            (Ok(()), Kind::Alarm) => self.check_alarm(addr),
-            (Ok(()), Kind::Outbox) => self.pump(addr),
-            (Err(error), _) => self.wake_later(kind, &error),
+        match (&self.phase, kind) {
+            (Phase::Live(_), Kind::Alarm) => self.check_alarm(addr),
+            (Phase::Live(_), Kind::Outbox) => self.pump(addr),
+            (Phase::Draining | Phase::Loading, _) => self.parked_wakes.push(kind),
+            (Phase::Cold, Kind::Outbox) if self.outbox.is_some() => self.pump(addr),
+            (Phase::Cold, _) => {
+                self.parked_wakes.push(kind);
+                self.begin_load(addr);
+            }
         }
     }
 
@@ -189,22 +192,16 @@ impl<O: Object> ObjectActor<O> {
 
     fn on_drained(&mut self, addr: &Addr<Self>) {
         self.phase = Phase::Cold;
-        for kind in std::mem::take(&mut self.parked_wakes) {
-            self.on_wake(kind, addr);
-        }
-        // A step may fail and drain again; the rest then waits once more, in order.
-        while !matches!(self.phase, Phase::Draining) {
-            let Some(step) = self.parked.pop_front() else {
-                break;
-            };
-            self.on_step(step, addr);
+        if !self.parked.is_empty() || !self.parked_wakes.is_empty() {
+            self.begin_load(addr);
         }
     }
 
     /// Drops the instance if nothing of the object is under way; gives what it would miss.
     fn fall_asleep(&mut self) -> Option<Retries> {
         let committed = self.committed.load(Ordering::Acquire) == self.submitted;
-        if !committed || matches!(self.phase, Phase::Draining) {
+        let under_way = matches!(self.phase, Phase::Draining | Phase::Loading);
+        if !committed || under_way || self.load_hangs() {
             return None;
         }
         self.forget_acked();
@@ -232,46 +229,32 @@ impl<O: Object> ObjectActor<O> {
         Some(retries)
     }
 
-    fn ensure_live(&mut self, addr: &Addr<Self>) -> Result<(), Error> {
-        if matches!(self.phase, Phase::Live(_)) {
-            return Ok(());
+    /// Everything that waits for an instance gets its turn.
+    pub(super) fn run_parked(&mut self, addr: &Addr<Self>) {
+        for kind in std::mem::take(&mut self.parked_wakes) {
+            self.on_wake(kind, addr);
         }
-        let now = self.shared.core.now();
-        self.strikes.check(now, &self.id)?;
-        self.ensure_outbox(addr)?;
-        let live = self
-            .load()
-            .inspect_err(|error| self.strikes.add(now, error))?;
-        if let Some(alarm) = live.meta.alarm {
-            self.shared
-                .core
-                .timers
-                .offer(self.target(Kind::Alarm), alarm.fire_at);
+        // A step may fail and drain; the rest then waits once more, in order.
+        while matches!(self.phase, Phase::Live(_)) {
+            let Some(step) = self.parked.pop_front() else {
+                break;
+            };
+            self.step(step, addr);
         }
-        self.phase = Phase::Live(live);
-        Ok(())
     }
 
-    fn load(&self) -> Result<Live<O>, Error> {
-        let storage = self.shared.core.storage()?;
-        let key = self.keys.meta();
-        let stored = match storage.get(&key)? {
-            Some(value) => Some(record::open_json::<Meta>(self.id.as_str(), &key, &value)?),
-            None => None,
-        };
-        let records = Records::new(&*storage, O::NAMESPACE, &self.id);
-        let object =
-            caught(|| O::load(&self.id, &records, &self.shared.env)).map_err(|reason| {
-                Error::Panicked {
-                    object: self.id.to_string(),
-                    reason,
-                }
-            })??;
-        Ok(Live {
-            object: Box::new(object),
-            stored: stored.is_some(),
-            meta: stored.unwrap_or_default(),
-        })
+    /// There is no instance for what waits, and the reason.
+    pub(super) fn refuse_parked(&mut self, error: &Error, addr: &Addr<Self>) {
+        for kind in std::mem::take(&mut self.parked_wakes) {
+            match kind {
+                // Effects need no instance.
+                Kind::Outbox if self.outbox.is_some() => self.pump(addr),
+                _ => self.wake_later(kind, error),
+            }
+        }
+        for step in std::mem::take(&mut self.parked) {
+            step.call.refuse(error.clone());
+        }
     }
 }
 

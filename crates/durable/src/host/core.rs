@@ -5,8 +5,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tokio::runtime::Handle as RuntimeHandle;
+use tokio::runtime::{Handle as RuntimeHandle, Runtime};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::settings::Settings;
 use crate::Error;
@@ -14,6 +15,19 @@ use crate::commit::Committer;
 use crate::journal::Journal;
 use crate::storage::Read;
 use crate::timers::Timers;
+
+/// The threads on which objects are loaded.
+#[derive(Debug)]
+struct Loads(Option<Runtime>);
+
+impl Drop for Loads {
+    fn drop(&mut self) {
+        // A runtime that is dropped would wait for its threads, and one of them may hang.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -28,6 +42,7 @@ pub(super) struct Core {
     /// Taken away at the end, so that handles which live on do not keep the store open.
     storage: Mutex<Option<Arc<Journal>>>,
     stopping: AtomicBool,
+    loads: Loads,
     reads: Arc<Semaphore>,
     activations: AtomicU64,
 }
@@ -38,8 +53,14 @@ impl Core {
         epoch: u64,
         settings: Settings,
         committer: Committer,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Error> {
+        let loads = tokio::runtime::Builder::new_current_thread()
+            .thread_name("durable-load")
+            .build();
+        let loads = loads.map_err(|e| Error::Start {
+            reason: e.to_string(),
+        })?;
+        Ok(Self {
             epoch,
             committer,
             timers: Timers::new(Arc::clone(&settings.clock)),
@@ -47,10 +68,11 @@ impl Core {
             runtime: OnceLock::new(),
             storage: Mutex::new(Some(storage)),
             stopping: AtomicBool::new(false),
+            loads: Loads(Some(loads)),
             reads: Arc::new(Semaphore::new(settings.reads_max)),
             activations: AtomicU64::new(0),
             settings,
-        }
+        })
     }
 
     pub(super) fn now(&self) -> i64 {
@@ -77,6 +99,15 @@ impl Core {
 
     pub(super) fn set_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Runs what an application may never end: nobody waits for these threads at the end.
+    pub(super) fn spawn_load<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<JoinHandle<T>> {
+        let Loads(runtime) = &self.loads;
+        runtime.as_ref().map(|runtime| runtime.spawn_blocking(work))
     }
 
     pub(super) fn storage(&self) -> Result<Arc<dyn Read>, Error> {

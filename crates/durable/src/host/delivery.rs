@@ -12,47 +12,15 @@ use futures_util::FutureExt;
 use super::actor::{Landed, ObjectActor};
 use super::call::caught;
 use crate::clock::BoxFuture;
-use crate::outbox::Outbox;
-use crate::storage::{Op, Order};
+use crate::storage::Op;
 use crate::timers::Kind;
-use crate::{Envelope, Error, NotDelivered, Object, keys, record};
+use crate::{Envelope, NotDelivered, Object};
 
 /// While anything is unacknowledged the object is woken this often: if its actor has died with
 /// effects under way, the next one finds them on disk.
 const LOOK_AGAIN_MS: i64 = 60_000;
-/// Effects read per call into the store.
-const PAGE: usize = 256;
 
 impl<O: Object> ObjectActor<O> {
-    /// Reads the outbox at the first activation and sends what is in it again.
-    pub(super) fn ensure_outbox(&mut self, addr: &Addr<Self>) -> Result<(), Error> {
-        if self.outbox.is_none() {
-            let mut outbox = self.read_outbox()?;
-            outbox.resume(&std::mem::take(&mut self.retries));
-            self.outbox = Some(outbox);
-            self.pump(addr);
-        }
-        Ok(())
-    }
-
-    fn read_outbox(&self) -> Result<Outbox<O::Effect>, Error> {
-        let storage = self.shared.core.storage()?;
-        let prefix = self.keys.outbox();
-        let (mut start, end) = (prefix.clone(), keys::end_of(&prefix));
-        let mut outbox = Outbox::default();
-        loop {
-            let page = storage.scan(&start, &end, Order::Ascending, PAGE)?;
-            for (key, value) in &page {
-                let effect = record::open_json(self.id.as_str(), key, value)?;
-                outbox.restore(keys::effect_seq(key).unwrap_or_default(), effect);
-            }
-            match page.into_iter().nth(PAGE - 1) {
-                Some((key, _)) => start = record::after(key),
-                None => return Ok(outbox),
-            }
-        }
-    }
-
     pub(super) fn on_flushed(&mut self, seq: u64, addr: &Addr<Self>) {
         if let Some(outbox) = &mut self.outbox {
             outbox.committed(seq);

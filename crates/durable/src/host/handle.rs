@@ -64,7 +64,7 @@ impl Host {
             epoch,
         } = store;
         let (committer, committing) = Committer::start(writer, settings.commit_queue_max)?;
-        let core = Arc::new(Core::new(journal, epoch, settings, committer));
+        let core = Arc::new(Core::new(journal, epoch, settings, committer)?);
         let threads::Threads {
             arbiters,
             shutdown,

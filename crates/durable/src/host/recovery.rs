@@ -110,6 +110,20 @@ pub(super) fn walk_alarms(
     }
 }
 
+/// All effects in all outboxes.
+pub(super) fn count_effects(storage: &dyn Read) -> Result<usize, Error> {
+    let (mut start, end) = (keys::OUTBOXES.to_vec(), keys::end_of(keys::OUTBOXES));
+    let mut count = 0;
+    loop {
+        let page = storage.scan(&start, &end, Order::Ascending, PAGE)?;
+        count += page.len();
+        match page.into_iter().nth(PAGE - 1) {
+            Some((key, _)) => start = record::after(key),
+            None => return Ok(count),
+        }
+    }
+}
+
 /// The ids of a namespace that have anything stored beyond their meta record.
 pub(super) fn stored_ids(storage: &dyn Read, namespace: &str) -> Result<Vec<ObjectId>, Error> {
     let mut ids = ids_below(storage, &keys::metas(namespace))?;

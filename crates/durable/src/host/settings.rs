@@ -22,6 +22,8 @@ pub struct Settings {
     pub deliveries_max: usize,
     /// After this time an attempt to deliver counts as failed.
     pub deliver_timeout_ms: u64,
+    /// After this time an object that is being loaded is given up.
+    pub load_timeout_ms: u64,
     /// Reads from disk at once, off the arbiters.
     pub reads_max: usize,
     /// An object that was not used for so long leaves memory; the next message reads it again.
@@ -40,6 +42,7 @@ impl Default for Settings {
             outbox_max: 4_096,
             deliveries_max: 16,
             deliver_timeout_ms: 30_000,
+            load_timeout_ms: 30_000,
             reads_max: 8,
             idle_ms: 10_000,
             clock: Arc::new(SystemClock::new()),

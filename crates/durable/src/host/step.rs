@@ -37,7 +37,7 @@ impl<O: Object> ObjectActor<O> {
         let (slot, live) = match (admitted, &mut self.phase) {
             (Ok(slot), Phase::Live(live)) => (slot, live),
             (Err(error), _) => return call.refuse(error),
-            (Ok(_), Phase::Cold | Phase::Draining) => return call.refuse(Error::Overloaded),
+            (Ok(_), _) => return call.refuse(Error::Overloaded),
         };
         let alarm = live.meta.alarm.map(|pending| pending.at);
         let mut turn = Turn::new(&id, start(&shared.core, live, alarm));

@@ -149,9 +149,24 @@ pub struct Lab {
     pub alarms: watch::Sender<Vec<Fired>>,
     pub on_alarm: Mutex<OnAlarm>,
     pub load_panics: AtomicBool,
+    loads_held: Mutex<bool>,
+    loads_released: Condvar,
 }
 
 impl Lab {
+    /// From now on loads hang, or go on.
+    pub fn hold_loads(&self, held: bool) {
+        *self.loads_held.lock().unwrap() = held;
+        self.loads_released.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut held = self.loads_held.lock().unwrap();
+        while *held {
+            held = self.loads_released.wait(held).unwrap();
+        }
+    }
+
     pub fn on_alarm(&self, what: OnAlarm) {
         *self.on_alarm.lock().unwrap() = what;
     }
@@ -249,6 +264,7 @@ impl Object for Cell {
 
     fn load(_: &ObjectId, records: &Records<'_>, lab: &Arc<Lab>) -> Result<Self, Error> {
         lab.loads.fetch_add(1, Ordering::SeqCst);
+        lab.pass();
         assert!(
             !lab.load_panics.load(Ordering::SeqCst),
             "load panics as told"
