@@ -29,6 +29,7 @@ const RECORD_BYTES: usize = 300;
 const RECORDS: [&str; 3] = ["item", "holder", "count"];
 const WAITERS: [usize; 3] = [1, 64, 256];
 const SLICE_KEYS: usize = 64;
+const CHUNK_BYTES: usize = 7 * 1024;
 const JOURNAL_BYTES: usize = 16 * 1024 * 1024;
 
 struct Thing {
@@ -193,13 +194,15 @@ impl Bare {
             }
         }
         self.bytes += record.len();
-        for chunk in record.chunks(120 * 1024) {
+        let mut ops = Vec::new();
+        for chunk in record.chunks(CHUNK_BYTES) {
             let key = [&b"j/"[..], &self.seq.to_be_bytes()].concat();
             let value = chunk.to_vec();
             self.records.push(key.clone());
-            self.storage.apply(vec![Op::Put { key, value }]).unwrap();
+            ops.push(Op::Put { key, value });
             self.seq += 1;
         }
+        self.storage.apply(ops).unwrap();
         self.storage.sync().unwrap();
     }
 

@@ -149,10 +149,9 @@ async fn a_group_is_one_journal_record_and_its_checkpoint_comes_in_small_slices(
         soon(other).await.unwrap();
     }
     let applied = world.storage.applied.lock().unwrap()[applied_before..].to_vec();
-    assert_eq!(
-        applied.first(),
-        Some(&1),
-        "one record for 200 commits: {applied:?}"
+    assert!(
+        applied.iter().sum::<usize>() < 20,
+        "some chunks of one record for 200 commits: {applied:?}"
     );
     let storage = std::sync::Arc::clone(&world.storage);
     soon(world.host.stop()).await;
