@@ -60,10 +60,35 @@ pub enum Error {
         path: PathBuf,
     },
     /// Another process, or another handle of this one, owns the directory.
-    #[error("{} is in use by another process; stop it or choose another directory", path.display())]
+    #[error(
+        "{} is in use by another process{}; stop it or choose another directory",
+        path.display(),
+        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
     Busy {
         /// The directory.
         path: PathBuf,
+        /// The holder; none where it has only just begun.
+        pid: Option<u32>,
+    },
+    /// A file of the store is not what was written. Nothing was changed.
+    #[error("{} is damaged: {reason}; restore a backup", path.display())]
+    Damaged {
+        /// The file, or the store's directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Too little room on the disk. Nothing was done; writes are taken again once there is room.
+    #[error(
+        "the disk of {} is full ({free} bytes are free): nothing was stored; free some space there",
+        path.display()
+    )]
+    Full {
+        /// The store's directory.
+        path: PathBuf,
+        /// Bytes that are still free.
+        free: u64,
     },
     /// A value could not be written as JSON, or a key or value breaks a limit. Nothing was done.
     #[error("cannot store key {key:?}: {reason}; nothing was done")]
@@ -134,4 +159,18 @@ pub enum Error {
         /// The system's words.
         reason: String,
     },
+}
+
+impl Error {
+    /// Whether it is for want of room on the disk: it goes away once there is room again.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            // The store reports the system's error as a text, whole or as its debug form.
+            Self::Storage { reason, .. } => {
+                reason.contains("No space left") || reason.contains("os error 28")
+            }
+            _ => false,
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //!
 //! There is no thread in here: what a turn wrote is stored when the closure returns.
 
+pub mod suite;
+
 use std::fmt;
 
 use serde::Serialize;

@@ -129,7 +129,8 @@ fn a_directory_in_use_by_another_process_is_refused_and_free_after_its_death() {
         );
     }
     let refused = Store::open(&dir).map(drop);
-    assert_eq!(refused, Err(durable::Error::Busy { path: dir.clone() }));
+    let (path, pid) = (dir.clone(), Some(child.id()));
+    assert_eq!(refused, Err(durable::Error::Busy { path, pid }));
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(Store::open(&dir).unwrap().epoch() >= 2);

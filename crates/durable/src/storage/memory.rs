@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use super::{Entry, Op, Order, Read, Storage};
 use crate::Error;
 
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(super) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Ordered bytes in a map.
 #[derive(Debug, Default)]
@@ -38,33 +38,40 @@ impl Read for MemoryStorage {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Entry>, Error> {
-        // An inverted range is empty; BTreeMap would panic on it.
-        if start >= end {
-            return Ok(Vec::new());
-        }
-        let map = self.read();
-        let range = map.range(start.to_vec()..end.to_vec());
-        let copy = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
-        Ok(match order {
-            Order::Ascending => range.take(limit).map(copy).collect(),
-            Order::Descending => range.rev().take(limit).map(copy).collect(),
-        })
+        Ok(scan(&self.read(), start, end, order, limit))
     }
 }
 
 impl Storage for MemoryStorage {
     fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        for op in ops {
-            match op {
-                Op::Put { key, value } => drop(map.insert(key, value)),
-                Op::Delete { key } => drop(map.remove(&key)),
-            }
-        }
+        apply(&mut map, ops);
         Ok(())
     }
 
     fn sync(&self) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+pub(super) fn scan(map: &Map, start: &[u8], end: &[u8], order: Order, limit: usize) -> Vec<Entry> {
+    // An inverted range is empty; BTreeMap would panic on it.
+    if start >= end {
+        return Vec::new();
+    }
+    let range = map.range(start.to_vec()..end.to_vec());
+    let copy = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
+    match order {
+        Order::Ascending => range.take(limit).map(copy).collect(),
+        Order::Descending => range.rev().take(limit).map(copy).collect(),
+    }
+}
+
+pub(super) fn apply(map: &mut Map, ops: Vec<Op>) {
+    for op in ops {
+        match op {
+            Op::Put { key, value } => drop(map.insert(key, value)),
+            Op::Delete { key } => drop(map.remove(&key)),
+        }
     }
 }

@@ -3,13 +3,16 @@
 //! A store knows no object, alarm or JSON. `sled` types never leave their one file; another
 //! store is another file beside it.
 
+mod faulty;
 mod memory;
 mod sled_storage;
 
+pub use faulty::{Call, Fault, FaultyStorage, Left};
 pub use memory::MemoryStorage;
 pub use sled_storage::SledStorage;
 
 use std::fmt::Debug;
+use std::path::Path;
 
 use crate::Error;
 
@@ -73,6 +76,22 @@ pub trait Read: Debug + Send + Sync + 'static {
     ) -> Result<Vec<Entry>, Error>;
 }
 
+/// How much room a store has on its disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Free for us.
+    pub free: u64,
+    /// What has to stay free, so that a write that was begun can end.
+    pub reserve: u64,
+}
+
+impl Space {
+    /// Whether that many more bytes would eat into the reserve.
+    pub fn is_short_of(&self, bytes: u64) -> bool {
+        self.free < self.reserve.saturating_add(bytes)
+    }
+}
+
 /// An ordered store of bytes with atomic batches.
 ///
 /// `apply` makes a batch visible to reads at once and durable never: only `sync` promises that
@@ -91,4 +110,36 @@ pub trait Storage: Read {
     /// # Errors
     /// `Storage`; what was applied since the last success is then in doubt.
     fn sync(&self) -> Result<(), Error>;
+
+    /// The room on the disk beneath; none for a store without such a bound.
+    ///
+    /// # Errors
+    /// `Storage` if the system does not say it.
+    fn space(&self) -> Result<Option<Space>, Error> {
+        Ok(None)
+    }
+
+    /// Closes the store and opens it again in its place, after a failed `apply` or `sync`: it
+    /// then holds a prefix of whole batches that reaches at least to the last `sync`. Room that
+    /// was set aside for this is given free.
+    ///
+    /// # Errors
+    /// `Storage`, `Damaged` or `Corrupt`; the store then stays closed, and every call fails,
+    /// until this has worked.
+    fn reopen(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Sets aside again what `reopen` gave free, if there is room.
+    ///
+    /// # Errors
+    /// `Storage` for anything the system refuses.
+    fn refill(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Where the store lies, for people; empty if nowhere.
+    fn path(&self) -> &Path {
+        Path::new("")
+    }
 }

@@ -2,69 +2,84 @@
 //!
 //! What it repairs: `flush` does not reach the disk (own fsync after it), blobs are not synced
 //! at all (own fsync of new ones), an unreadable database opens as an empty one (marker file and
-//! sentinel key), and some damaged files panic (guarded). It knows keys only as bytes.
+//! sentinel key), a damaged tail is cut off in silence (seal), damaged files panic (guarded), and
+//! a full disk fails it for ever (reopened in place, on ballast). It knows keys only as bytes.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use super::{Entry, Op, Order, Read, Storage};
+use rustix::fs::{FlockOperation, flock};
+
+use self::blobs::Blobs;
+use super::{Entry, Op, Order, Read, Space, Storage};
 use crate::{Error, keys};
 
+mod ballast;
+mod blobs;
 mod marker;
+mod seal;
 
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// A closed database may hold its lock for a moment, until its own threads have ended.
 const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// Directory times move in ticks of some ms: younger ones may hide a later change.
-const SETTLED_AFTER: Duration = Duration::from_millis(100);
 
 /// A store in a directory of its own.
 #[derive(Debug)]
 pub struct SledStorage {
-    db: sled::Db,
-    /// Kept open: after a failed fsync a new handle would not report the same failure.
-    log: File,
-    blobs: Mutex<Blobs>,
+    dir: PathBuf,
+    /// None while it could not be opened again.
+    files: RwLock<Option<Files>>,
+    /// Whether we sync what sled does not.
+    is_synced: bool,
     /// Held for its lock.
     _lock: File,
 }
 
-/// Which blob files are known to be on disk.
-#[derive(Debug, Default)]
-struct Blobs {
-    dir: PathBuf,
-    synced: HashSet<PathBuf>,
-    settled: Option<SystemTime>,
+/// What goes when the database is closed.
+#[derive(Debug)]
+struct Files {
+    db: sled::Db,
+    /// Kept open: after a failed fsync a new handle would not report the same failure.
+    log: File,
+    blobs: Mutex<Blobs>,
+    /// Everything applied is durable: the files may be sealed.
+    is_settled: AtomicBool,
 }
 
 impl SledStorage {
     /// Opens the store in `dir`, or creates it there if the directory is missing or empty.
     ///
     /// # Errors
-    /// `NotOurs`, `Newer` and `Busy` leave the directory untouched; `Corrupt` if the database
-    /// does not carry our sentinel or cannot be read; `Storage` for anything the system refuses.
+    /// `NotOurs`, `Newer`, `Busy` and `Damaged` leave the directory untouched; `Corrupt` if the
+    /// database does not carry our sentinel; `Storage` for anything the system refuses.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
-        let dir = dir.as_ref();
+        Self::open_as(dir.as_ref(), true)
+    }
+
+    /// For trials that show what our own fsyncs are good for: a store without them, as sled is.
+    /// It loses acknowledged data at power loss.
+    #[doc(hidden)]
+    pub fn open_without_fsync(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_as(dir.as_ref(), false)
+    }
+
+    fn open_as(dir: &Path, is_synced: bool) -> Result<Self, Error> {
         let state = marker::check(dir)?;
         if state == marker::State::Absent {
             marker::create(dir)?;
         }
         let lock = marker::lock(dir)?;
-        let db = open_db(dir)?;
-        let log = File::open(dir.join("db")).map_err(|e| failed("open the log", &e))?;
-        let blobs = Blobs {
-            dir: dir.join("blobs"),
-            ..Blobs::default()
-        };
+        seal::break_open(dir)?;
+        make_room(dir)?;
         let storage = Self {
-            db,
-            log,
-            blobs: Mutex::new(blobs),
+            dir: dir.to_owned(),
+            files: RwLock::new(Some(Files::open(dir)?)),
+            is_synced,
             _lock: lock,
         };
         if state == marker::State::Ready {
@@ -74,6 +89,7 @@ impl SledStorage {
             marker::sync_dir(dir)?;
             marker::set_ready(dir)?;
         }
+        storage.refill()?;
         Ok(storage)
     }
 
@@ -90,23 +106,50 @@ impl SledStorage {
         let expected = marker::FORMAT.to_be_bytes();
         match self.get(keys::SENTINEL)? {
             Some(value) if value == expected => Ok(()),
-            Some(_) => Err(damaged("the sentinel has another value".into())),
-            None => Err(damaged(
-                "the sentinel is missing: the database was not readable".into(),
+            Some(_) => Err(corrupt("the sentinel has another value")),
+            None => Err(corrupt(
+                "the sentinel is missing: the database was not readable",
             )),
         }
     }
 
-    fn sync_blobs(&self) -> Result<(), Error> {
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        blobs.sync().map_err(|e| failed("sync blobs", &e))
+    /// Works on the open database. sled panics on some kinds of damage, here as at opening.
+    fn with<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Files) -> Result<T, sled::Error>,
+    ) -> Result<T, Error> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(files) = files.as_ref() else {
+            return Err(failed(action, &"the store is closed"));
+        };
+        match catch_unwind(AssertUnwindSafe(|| work(files))) {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(judged(&self.dir, action, &error)),
+            Err(_) => {
+                files.is_settled.store(false, Ordering::Release);
+                Err(damaged(&self.dir, "the database panicked over its files"))
+            }
+        }
+    }
+
+    /// Closes the database; true if its files hold everything that was applied.
+    fn close(&self) -> bool {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(files) = files.take() else {
+            return false;
+        };
+        let is_settled = files.is_settled.load(Ordering::Acquire);
+        let closed = catch_unwind(AssertUnwindSafe(|| drop(files)));
+        is_settled && closed.is_ok()
     }
 }
 
 impl Read for SledStorage {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let found = self.db.get(key).map_err(|e| failed("read", &e))?;
-        Ok(found.map(|value| value.to_vec()))
+        self.with("read", |files| {
+            Ok(files.db.get(key)?.map(|value| value.to_vec()))
+        })
     }
 
     fn scan(
@@ -119,18 +162,20 @@ impl Read for SledStorage {
         if start >= end {
             return Ok(Vec::new());
         }
-        let mut range = self.db.range(start..end);
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let next = match order {
-                Order::Ascending => range.next(),
-                Order::Descending => range.next_back(),
-            };
-            let Some(entry) = next else { break };
-            let (key, value) = entry.map_err(|e| failed("scan", &e))?;
-            found.push((key.to_vec(), value.to_vec()));
-        }
-        Ok(found)
+        self.with("scan", |files| {
+            let mut range = files.db.range(start..end);
+            let mut found = Vec::new();
+            while found.len() < limit {
+                let next = match order {
+                    Order::Ascending => range.next(),
+                    Order::Descending => range.next_back(),
+                };
+                let Some(entry) = next else { break };
+                let (key, value) = entry?;
+                found.push((key.to_vec(), value.to_vec()));
+            }
+            Ok(found)
+        })
     }
 }
 
@@ -143,51 +188,98 @@ impl Storage for SledStorage {
                 Op::Delete { key } => batch.remove(key),
             }
         }
-        self.db.apply_batch(batch).map_err(|e| failed("apply", &e))
+        self.with("apply", |files| {
+            files.is_settled.store(false, Ordering::Release);
+            files.db.apply_batch(batch)
+        })
     }
 
     fn sync(&self) -> Result<(), Error> {
-        self.db.flush().map_err(|e| failed("flush", &e))?;
-        // Blobs first: the log must not point at one that a power cut takes away.
-        self.sync_blobs()?;
-        self.log.sync_all().map_err(|e| failed("fsync", &e))
-    }
-}
-
-impl Blobs {
-    /// sled writes values beyond a share of its segment into files of their own and never syncs
-    /// them. The directory's time tells whether there is anything new; usually there is not.
-    fn sync(&mut self) -> std::io::Result<()> {
-        let modified = fs::metadata(&self.dir)?.modified()?;
-        if self.settled == Some(modified) {
-            return Ok(());
-        }
-        let mut present = HashSet::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            if !self.synced.contains(&path) {
-                sync_if_there(&path)?;
+        self.with("sync", |files| {
+            files.db.flush()?;
+            if self.is_synced {
+                files.sync()?;
             }
-            present.insert(path);
-        }
-        if !present.is_subset(&self.synced) {
-            File::open(&self.dir)?.sync_all()?;
-        }
-        self.synced = present;
-        let age = SystemTime::now()
-            .duration_since(modified)
-            .unwrap_or_default();
-        self.settled = (age > SETTLED_AFTER).then_some(modified);
-        Ok(())
+            files.is_settled.store(true, Ordering::Release);
+            Ok(())
+        })
+    }
+
+    fn space(&self) -> Result<Option<Space>, Error> {
+        let space = ballast::space(&self.dir).map_err(|e| failed("ask for free space", &e))?;
+        Ok(Some(space))
+    }
+
+    fn reopen(&self) -> Result<(), Error> {
+        self.close();
+        ballast::give(&self.dir).map_err(|e| failed("remove the ballast", &e))?;
+        let opened = Files::open(&self.dir)?;
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        self.check_sentinel().inspect_err(|_| {
+            self.close();
+        })
+    }
+
+    fn refill(&self) -> Result<(), Error> {
+        ballast::take(&self.dir).map_err(|e| failed("make the ballast", &e))
+    }
+
+    fn path(&self) -> &Path {
+        &self.dir
     }
 }
 
-/// sled removes blobs on threads of its own, so a listed one may be gone.
-fn sync_if_there(path: &Path) -> std::io::Result<()> {
-    match File::open(path) {
-        Ok(file) => file.sync_all(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
+impl Drop for SledStorage {
+    fn drop(&mut self) {
+        if self.close()
+            && let Err(error) = sealed(&self.dir)
+        {
+            tracing::warn!(%error, dir = %self.dir.display(), "the store stays without a seal");
+        }
+    }
+}
+
+/// Waits until sled's own threads have let go of the files, and seals them.
+fn sealed(dir: &Path) -> std::io::Result<()> {
+    let log = File::open(dir.join("db"))?;
+    for _ in 0..LOCK_TRIES {
+        if flock(&log, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            log.sync_all()?;
+            Blobs::below(dir).sync()?;
+            return seal::put_on(dir);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Err(std::io::Error::other("the database does not end"))
+}
+
+/// A full disk must not keep us from reading: then the ballast goes.
+fn make_room(dir: &Path) -> Result<(), Error> {
+    let space = ballast::space(dir).map_err(|e| failed("ask for free space", &e))?;
+    if space.is_short_of(0) {
+        tracing::error!(dir = %dir.display(), free = space.free, "the disk is full");
+        ballast::give(dir).map_err(|e| failed("remove the ballast", &e))?;
+    }
+    Ok(())
+}
+
+impl Files {
+    fn open(dir: &Path) -> Result<Self, Error> {
+        let db = open_db(dir)?;
+        let log = File::open(dir.join("db")).map_err(|e| failed("open the log", &e))?;
+        Ok(Self {
+            db,
+            log,
+            blobs: Mutex::new(Blobs::below(dir)),
+            is_settled: AtomicBool::new(true),
+        })
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        // Blobs first: the log must not point at one that a power cut takes away.
+        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        blobs.sync()?;
+        self.log.sync_all()
     }
 }
 
@@ -195,13 +287,14 @@ fn open_db(dir: &Path) -> Result<sled::Db, Error> {
     for attempt in 1.. {
         match try_open_db(dir)? {
             Ok(db) => return Ok(db),
-            Err(e) if !is_locked(&e) => return Err(opening(&e)),
+            Err(e) if !is_locked(&e) => return Err(judged(dir, "open the database", &e)),
             Err(_) if attempt >= LOCK_TRIES => break,
             Err(_) => std::thread::sleep(LOCK_PAUSE),
         }
     }
     Err(Error::Busy {
         path: dir.to_owned(),
+        pid: None,
     })
 }
 
@@ -212,7 +305,7 @@ fn try_open_db(dir: &Path) -> Result<sled::Result<sled::Db>, Error> {
         .cache_capacity(CACHE_BYTES)
         .flush_every_ms(None);
     catch_unwind(AssertUnwindSafe(|| config.open()))
-        .map_err(|_| damaged("the database cannot be read".into()))
+        .map_err(|_| damaged(dir, "the database cannot be read"))
 }
 
 /// sled reports a held lock as a text only.
@@ -220,19 +313,28 @@ fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
 }
 
-fn opening(error: &sled::Error) -> Error {
+/// sled reports damage of its files in three ways; the third is a panic.
+fn judged(dir: &Path, action: &'static str, error: &sled::Error) -> Error {
     match error {
-        sled::Error::Corruption { .. } | sled::Error::Unsupported(_) => damaged(error.to_string()),
-        other => failed("open the database", other),
+        sled::Error::Corruption { .. }
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_) => damaged(dir, &error.to_string()),
+        other => failed(action, other),
     }
 }
 
-fn damaged(reason: String) -> Error {
-    let key = String::from_utf8_lossy(keys::SENTINEL).into_owned();
+fn damaged(dir: &Path, reason: &str) -> Error {
+    Error::Damaged {
+        path: dir.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn corrupt(reason: &str) -> Error {
     Error::Corrupt {
         object: String::new(),
-        key,
-        reason,
+        key: String::from_utf8_lossy(keys::SENTINEL).into_owned(),
+        reason: reason.to_owned(),
     }
 }
 

@@ -3,6 +3,8 @@
 // Each test file uses its own part of this module.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod files;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

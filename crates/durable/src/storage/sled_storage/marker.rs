@@ -1,10 +1,11 @@
-//! The marker file that makes a directory ours, and the lock that makes it ours alone.
+//! The marker file that makes a directory ours, and the lock that makes it ours alone. The lock
+//! file names its holder's process.
 //!
 //! Both are looked at before the database may write anything: a directory that is not ours,
 //! or of a later format, stays as it was. It knows nothing of what the database holds.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -101,18 +102,38 @@ pub(super) fn set_ready(dir: &Path) -> Result<(), Error> {
 
 /// Takes the directory for this handle alone. The system frees the lock when its holder dies.
 pub(super) fn lock(dir: &Path) -> Result<File, Error> {
-    let file = OpenOptions::new()
+    let mut file = OpenOptions::new()
         .create(true)
         .truncate(false)
+        .read(true)
         .write(true)
         .open(dir.join(LOCK))
         .map_err(|e| failed("open the lock file", &e))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(Error::Busy {
-            path: dir.to_owned(),
-        }),
-        Err(e) => Err(failed("lock the directory", &e)),
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(busy(dir, &file)),
+        Err(e) => return Err(failed("lock the directory", &e)),
+    }
+    // On a full disk the holder stays without a name; the lock holds all the same.
+    if let Err(error) = sign(&mut file) {
+        tracing::warn!(%error, "cannot write the process id into the lock file");
+    }
+    Ok(file)
+}
+
+fn sign(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(format!("{}\n", std::process::id()).as_bytes())
+}
+
+fn busy(dir: &Path, lock: &File) -> Error {
+    let mut text = String::new();
+    // Half a word is no pid: the holder may be writing it right now.
+    let _ = lock.take(32).read_to_string(&mut text);
+    Error::Busy {
+        path: dir.to_owned(),
+        pid: text.strip_suffix('\n').and_then(|pid| pid.parse().ok()),
     }
 }
 
