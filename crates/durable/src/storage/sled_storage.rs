@@ -316,9 +316,12 @@ fn is_locked(error: &sled::Error) -> bool {
 /// sled reports damage of its files in three ways; the third is a panic.
 fn judged(dir: &Path, action: &'static str, error: &sled::Error) -> Error {
     match error {
-        sled::Error::Corruption { .. }
-        | sled::Error::Unsupported(_)
-        | sled::Error::ReportableBug(_) => damaged(dir, &error.to_string()),
+        sled::Error::Corruption { .. } => {
+            damaged(dir, "what the database reads is not what it wrote")
+        }
+        sled::Error::Unsupported(_) | sled::Error::ReportableBug(_) => {
+            damaged(dir, &error.to_string())
+        }
         other => failed(action, other),
     }
 }
