@@ -19,6 +19,8 @@ use support::DEADLINE;
 use support::files::{copy_dir, files};
 
 const TRIALS: u64 = 40;
+/// What sled cuts its log into.
+const SEGMENT_BYTES: usize = 512 << 10;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -201,4 +203,30 @@ fn a_flipped_byte_in_a_killed_store_never_gives_a_value_that_was_never_written()
 #[test]
 fn a_file_of_a_killed_store_cut_short_never_gives_a_value_that_was_never_written() {
     a_killed_store_never_gives_what_was_never_written(true);
+}
+
+#[test]
+fn where_sled_panics_over_its_files_there_is_an_error() {
+    quiet();
+    let root = tempfile::tempdir().unwrap();
+    let (alive, dead) = (root.path().join("alive"), root.path().join("dead"));
+    let (storage, history) = write(&alive);
+    copy_dir(&alive, &dead);
+    drop(storage);
+    // The first segment once more, in place of the second: sled asserts that there is but one.
+    let mut log = fs::read(dead.join("db")).unwrap();
+    log.truncate(SEGMENT_BYTES);
+    log.extend_from_within(..);
+    fs::write(dead.join("db"), log).unwrap();
+    for name in files(&dead).into_keys() {
+        if name.to_string_lossy().starts_with("snap") {
+            fs::remove_file(dead.join(name)).unwrap();
+        }
+    }
+    let keys = history.into_keys().collect();
+    let error = read(&dead, keys).unwrap_err();
+    assert!(
+        matches!(&error, Error::Damaged { path, .. } if *path == dead),
+        "{error}"
+    );
 }
