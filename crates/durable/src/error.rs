@@ -79,6 +79,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A backup cannot be used. Nothing was restored.
+    #[error("the backup cannot be used: {reason}; nothing was restored, take another one")]
+    BadBackup {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Too little room on the disk. Nothing was done; writes are taken again once there is room.
     #[error(
         "the disk of {} is full ({free} bytes are free): nothing was stored; free some space there",

@@ -27,6 +27,8 @@ pub(crate) const DAMAGED: &[u8] = b"s/damaged/";
 pub(crate) const NOTES: &[u8] = b"s/projection/";
 /// All effects begin so.
 pub(crate) const OUTBOXES: &[u8] = b"o/";
+/// All meta records begin so.
+pub(crate) const METAS: &[u8] = b"m/";
 /// All alarm index entries begin so.
 pub(crate) const ALARMS: &[u8] = b"a/";
 
@@ -66,7 +68,7 @@ impl ObjectKeys {
     }
 
     pub(crate) fn alarm(&self, at: i64) -> Vec<u8> {
-        join(&[ALARMS, &ordered(at), b"/", &self.tail])
+        alarm_of(&self.tail, at)
     }
 }
 
@@ -120,6 +122,11 @@ pub(crate) fn id_of(owner: &[u8]) -> String {
 /// The key in front of all records of an object (`<ns>\0<id>`).
 pub(crate) fn record_of(owner: &[u8]) -> Vec<u8> {
     join(&[b"r/", owner, b"\0"])
+}
+
+/// The alarm index key of an object (`<ns>\0<id>`).
+pub(crate) fn alarm_of(owner: &[u8], at: i64) -> Vec<u8> {
+    join(&[ALARMS, &ordered(at), b"/", owner])
 }
 
 /// All meta records of a namespace.

@@ -51,6 +51,7 @@
 //! host.stop().await;
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
+pub mod backup;
 mod clock;
 mod commit;
 mod error;

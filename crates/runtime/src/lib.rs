@@ -12,6 +12,7 @@
 //! ```
 
 mod agent;
+pub mod backup;
 pub mod checkup;
 mod container;
 mod containers;

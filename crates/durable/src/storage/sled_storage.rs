@@ -68,6 +68,14 @@ impl SledStorage {
         Self::open_as(dir.as_ref(), false)
     }
 
+    /// Whether there is a store in that directory, finished or begun.
+    pub(crate) fn is_at(dir: &Path) -> bool {
+        matches!(
+            marker::check(dir),
+            Ok(marker::State::Ready | marker::State::Creating)
+        )
+    }
+
     fn open_as(dir: &Path, is_synced: bool) -> Result<Self, Error> {
         let state = marker::check(dir)?;
         if state == marker::State::Absent {

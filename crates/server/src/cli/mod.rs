@@ -3,6 +3,7 @@
 //! Owns arguments, exit codes and what goes to stdout (data) and stderr (diagnostics). It starts
 //! and stops what other modules own.
 
+mod backup;
 mod exit;
 mod paths;
 mod up;
@@ -12,6 +13,7 @@ use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+pub use backup::{BackupArgs, RestoreArgs};
 pub use exit::Exit;
 pub use up::UpArgs;
 
@@ -39,6 +41,12 @@ enum Command {
     Demo(crate::demo::Args),
     /// Check this machine and a data directory, and name what mends them
     Doctor(crate::doctor::Args),
+    /// Write the state of a data directory into a file, while no server uses it
+    #[command(after_help = exit::HELP)]
+    Backup(BackupArgs),
+    /// Make the state of a new data directory out of a backup
+    #[command(after_help = exit::HELP)]
+    Restore(RestoreArgs),
 }
 
 /// Parses the arguments, runs the command, and says how it ended.
@@ -64,6 +72,8 @@ pub fn main() -> ExitCode {
     let code = threads.block_on(async {
         match cli.command {
             Command::Up(args) => Box::pin(up::run(args)).await,
+            Command::Backup(args) => backup::save(args).await,
+            Command::Restore(args) => backup::restore(args).await,
             Command::Demo(args) => Box::pin(crate::demo::run(args)).await,
             Command::Doctor(args) => match paths::chosen(args.data_dir.as_deref()) {
                 Ok(dir) => Box::pin(crate::doctor::run(&args, dir)).await,

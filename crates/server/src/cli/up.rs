@@ -85,16 +85,20 @@ async fn start_runtime(args: &UpArgs, data_dir: PathBuf) -> Result<Runtime, Star
 }
 
 fn exit_of(error: &StartError) -> Exit {
+    match error {
+        StartError::DataDir(error) => exit_of_dir(error),
+        StartError::Store(runtime::StoreError::Busy { .. }) => Exit::RefusedByState,
+        _ => Exit::Failure,
+    }
+}
+
+/// How a command ends that can not use its data directory.
+pub(super) fn exit_of_dir(error: &runtime::DataDirError) -> Exit {
     use runtime::DataDirError as Dir;
     match error {
-        StartError::DataDir(
-            Dir::Relative { .. } | Dir::ParentMissing { .. } | Dir::NotADirectory { .. },
-        ) => Exit::Usage,
-        StartError::DataDir(Dir::Io { .. }) => Exit::Failure,
-        StartError::DataDir(_) | StartError::Store(runtime::StoreError::Busy { .. }) => {
-            Exit::RefusedByState
-        }
-        _ => Exit::Failure,
+        Dir::Relative { .. } | Dir::ParentMissing { .. } | Dir::NotADirectory { .. } => Exit::Usage,
+        Dir::Io { .. } => Exit::Failure,
+        _ => Exit::RefusedByState,
     }
 }
 
