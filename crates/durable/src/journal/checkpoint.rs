@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::Writer;
 use super::overlay::Map;
@@ -20,11 +19,12 @@ const SLICE_KEYS: usize = 64;
 /// A checkpoint begins at so many bytes in the journal, or so many keys over the storage.
 const START_BYTES: usize = 16 * 1024 * 1024;
 const START_KEYS: usize = 20_000;
-/// From here on each group gives the checkpoint more than one slice.
-const PRESSED_BYTES: usize = 2 * START_BYTES;
-const PRESSED_FOR: Duration = Duration::from_millis(4);
-/// The journal is hardly longer: before that, groups wait for the checkpoint.
-const TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// From so many times the start on, each group gives the checkpoint more than one slice, for
+/// some milliseconds.
+const PRESSED: usize = 2;
+const SLICES_PRESSED: usize = 8;
+/// From so many times the start on, groups wait for the checkpoint under way.
+const FULL: usize = 4;
 
 /// What the journal holds, oldest first, and how far its checkpoint has come.
 #[derive(Debug, Default)]
@@ -133,20 +133,24 @@ impl Writer {
     /// # Errors
     /// As for `slice`.
     pub(crate) fn write_behind(&mut self) -> Result<(), Error> {
-        if self.tail.bytes > START_BYTES || self.journal.overlay.active_len() > START_KEYS {
+        if self.is_beyond(1) {
             self.begin_checkpoint();
         }
-        if self.tail.bytes > TAIL_BYTES_MAX {
+        if self.is_beyond(FULL) {
             return self.run_checkpoint();
         }
-        let begun = Instant::now();
-        while self.slice()? {
-            let pressed = self.tail.bytes > PRESSED_BYTES;
-            if !pressed || begun.elapsed() > PRESSED_FOR {
+        for _ in 0..SLICES_PRESSED {
+            if !self.slice()? || !self.is_beyond(PRESSED) {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Whether the journal is longer, or the changes in memory are more, than so many starts.
+    fn is_beyond(&self, starts: usize) -> bool {
+        self.tail.bytes > starts * START_BYTES
+            || self.journal.overlay.active_len() > starts * START_KEYS
     }
 
     /// One slice for a writer that has nothing else to do, the sync included.

@@ -110,6 +110,11 @@ fn keys_of(n: u8) -> ObjectKeys {
 /// Keys and values of one commit's changes.
 type Changes = Vec<(u8, Option<u8>)>;
 
+fn part<'a>(id: &'a str, ops: &'a [Op]) -> Part<'a> {
+    let namespace = "rig";
+    Part { namespace, id, ops }
+}
+
 /// One thing that the writer is told to do.
 #[derive(Debug, Clone)]
 enum Step {
@@ -181,12 +186,7 @@ impl Run {
             let state = self.model.clone().into_iter().collect();
             self.states.push(state);
         }
-        let part = |(id, ops): &'_ (String, Vec<Op>)| Part {
-            namespace: "rig",
-            id: id.clone().leak(),
-            ops: ops.clone().leak(),
-        };
-        let parts: Vec<Part<'_>> = all.iter().map(part).collect();
+        let parts: Vec<Part<'_>> = all.iter().map(|(id, ops)| part(id, ops)).collect();
         self.acknowledged = *writer.append(&parts)?.end();
         writer.publish(&mut all.into_iter().map(|(_, ops)| ops));
         Ok(())
@@ -319,6 +319,40 @@ fn a_missing_journal_record_is_noticed() {
     }
 }
 
+/// Writes groups as fast as it can and gives the longest journal and the most changes in memory.
+fn pressed(groups: u32, commits: u32, bytes: usize) -> (usize, usize) {
+    let mut writer = Writer::open(Arc::new(MemoryStorage::new()), 1, None).unwrap();
+    let mut most = (0, 0);
+    for group in 0..groups {
+        let put = |n: u32| {
+            let key = keys_of(1).record(&format!("{group}-{n}"));
+            let value = vec![0; bytes];
+            vec![Op::Put { key, value }]
+        };
+        let all: Vec<Vec<Op>> = (0..commits).map(put).collect();
+        let parts: Vec<Part<'_>> = all.iter().map(|ops| part("1", ops)).collect();
+        writer.append(&parts).unwrap();
+        writer.publish(&mut all.into_iter());
+        writer.write_behind().unwrap();
+        let tail = writer
+            .journal
+            .base
+            .scan(b"j/", b"j0", Order::Ascending, usize::MAX);
+        let tail = tail.unwrap().iter().map(|(_, value)| value.len()).sum();
+        most.0 = most.0.max(tail);
+        most.1 = most.1.max(writer.journal.overlay.active_len());
+    }
+    most
+}
+
+#[test]
+fn the_journal_and_what_is_in_memory_are_bounded_whatever_is_written() {
+    let (tail, _) = pressed(40, 4, 1024 * 1024);
+    assert!(tail <= 72 * 1024 * 1024, "{tail} bytes");
+    let (_, keys) = pressed(100, 2_000, 10);
+    assert!(keys <= 82_000, "{keys} keys");
+}
+
 #[test]
 fn a_group_of_many_chunks_reads_back() {
     let storage = Arc::new(MemoryStorage::new());
@@ -329,12 +363,7 @@ fn a_group_of_many_chunks_reads_back() {
         value: record::seal(&key, 1, &vec![7; 1024 * 1024]),
         key: key.clone(),
     }];
-    let part = Part {
-        namespace: "rig",
-        id: "1",
-        ops: &large,
-    };
-    writer.append(&[part]).unwrap();
+    writer.append(&[part("1", &large)]).unwrap();
     let chunks = storage.scan(b"j/", b"j0", Order::Ascending, 999).unwrap();
     assert!(chunks.len() > 8);
     assert!(
