@@ -24,8 +24,9 @@ use crate::{Error, ObjectId};
 const GROUP_MAX: usize = 4_096;
 /// Bytes per group, for the same reason; the last batch may exceed it.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
-/// After so long without a batch the journal is written into the records.
-const IDLE: Duration = Duration::from_secs(1);
+/// After so long without a batch the journal is written into the records. Not at once: what is
+/// written again soon is then written there once.
+const IDLE: Duration = Duration::from_secs(10);
 
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -392,6 +393,31 @@ mod tests {
     fn keys(storage: &dyn Read) -> Vec<Vec<u8>> {
         let all = storage.scan(b"r/", b"r0", Order::Ascending, 99).unwrap();
         all.into_iter().map(|(key, _)| key).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_committer_writes_the_journal_into_the_records() {
+        let storage: Arc<dyn crate::Storage> = Arc::new(MemoryStorage::new());
+        let writer = Writer::open(Arc::clone(&storage), 1, None).unwrap();
+        let (committer, work) = Committer::new(writer, 9);
+        let working = tokio::spawn(work.run());
+        let mut batch = batch(None, &[b"r/a/1"]);
+        let (answer, answered) = oneshot::channel();
+        batch.done = Box::new(move |result| drop(answer.send(result)));
+        committer.reserve().unwrap().commit(batch);
+        assert_eq!(answered.await, Ok(Ok(())));
+        let journal = || storage.scan(b"j/", b"j0", Order::Ascending, 9).unwrap();
+        assert_eq!((journal().len(), keys(&*storage).len()), (1, 0));
+        tokio::time::sleep(IDLE / 2).await;
+        assert_eq!(journal().len(), 1);
+        tokio::time::sleep(IDLE).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(journal(), []);
+        assert_eq!(keys(&*storage), [b"r/a/1"]);
+        committer.stop().await;
+        working.await.unwrap();
     }
 
     #[test]

@@ -176,6 +176,7 @@ impl Writer {
                 let key = keys::SEQ.to_vec();
                 let value = record::seal_json(&key, self.epoch, &upto)?;
                 self.journal.base.apply(vec![Op::Put { key, value }])?;
+                self.mark(super::Mark::sync);
                 self.tail.stage = Stage::Numbered { upto };
                 Ok(true)
             }
@@ -224,10 +225,7 @@ impl Writer {
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
         self.journal.base.sync()?;
         self.tail.synced();
-        match &self.mark {
-            Some(mark) => mark.sync(),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Writes everything into the records and leaves an empty journal.
@@ -240,6 +238,7 @@ impl Writer {
             self.begin_checkpoint();
             self.run_checkpoint()?;
         }
+        self.mark(super::Mark::sync);
         self.sync()
     }
 

@@ -45,6 +45,12 @@ impl Mark {
             Err(e) if e.kind() == ErrorKind::UnexpectedEof => None,
             Err(e) => return Err(failed("read the high-water mark", &e)),
         };
+        if found.is_none() {
+            // Perhaps it is new: a power cut must not take its name away.
+            File::open(dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(|e| failed("fsync the directory", &e))?;
+        }
         Ok(Self { path, file, found })
     }
 

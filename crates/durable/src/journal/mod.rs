@@ -134,14 +134,14 @@ impl Writer {
         self.last += u64::try_from(parts.len()).unwrap_or_default();
         self.tail.appended(self.last, first, chunks, bytes);
         self.tail.synced();
-        self.write_mark();
+        let last = self.last;
+        self.mark(|mark| mark.write(last));
         Ok(first..=self.last)
     }
 
-    /// A mark that cannot be written stays where it was: it then notices less, never too much.
-    fn write_mark(&mut self) {
-        let written = self.mark.as_ref().map(|mark| mark.write(self.last));
-        if let Some(Err(error)) = written {
+    /// A mark that cannot be kept stays where it was: it then notices less, never too much.
+    fn mark(&mut self, keep: impl FnOnce(&Mark) -> Result<(), Error>) {
+        if let Some(Err(error)) = self.mark.as_ref().map(keep) {
             tracing::warn!(%error, "the high-water mark is not kept any more");
             self.mark = None;
         }
