@@ -141,3 +141,64 @@ async fn verify_counts_a_sound_store_and_finds_what_is_wrong_in_a_damaged_one() 
         "{damage:?}"
     );
 }
+
+/// What a crash leaves of a host's storage.
+fn crashed(world: &World) -> Arc<durable::MemoryStorage> {
+    let copy = durable::MemoryStorage::new();
+    let all = world
+        .storage
+        .inner
+        .scan(&[0], &[u8::MAX], Order::Ascending, usize::MAX);
+    let put = |(key, value)| Op::Put { key, value };
+    copy.apply(all.unwrap().into_iter().map(put).collect())
+        .unwrap();
+    Arc::new(copy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_commit_in_the_journal_stops_its_object_only() {
+    let world = World::new();
+    for name in ["a", "b", "a"] {
+        soon(world.cell(name).send(Add(1))).await.unwrap();
+    }
+    let disk = crashed(&world);
+    let journal = disk.scan(b"j/", b"j0", Order::Ascending, 9).unwrap();
+    let (key, mut value) = journal[2].clone();
+    let middle = value.len() / 2;
+    value[middle] ^= 1;
+    disk.apply(vec![Op::Put { key, value }]).unwrap();
+
+    let mut world = World::with(Gated::over(disk), |settings| settings);
+    // The second time the journal is empty, and the damage is still known.
+    for _ in 0..2 {
+        let answer = soon(world.cell("a").send(Read)).await;
+        assert!(
+            matches!(&answer, Err(Error::Corrupt { object, .. }) if object == "a"),
+            "{answer:?}"
+        );
+        let read = soon(world.cell("a").get("value")).await;
+        assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
+        assert_eq!(soon(world.cell("b").send(Read)).await, Ok(1));
+        let ids = soon(world.cells.ids()).await.unwrap();
+        assert_eq!(ids, ["a", "b"].map(id));
+        world = world.restart().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alarms_and_effects_that_are_only_in_the_journal_come_after_a_crash() {
+    let world = World::new();
+    let refuse = &world.inbox.0.refuse_all;
+    refuse.store(true, std::sync::atomic::Ordering::SeqCst);
+    soon(world.cell("a").send(Emit(vec![7]))).await.unwrap();
+    let at = support::START + 5;
+    soon(world.cell("b").send(SetAlarm(Some(at))))
+        .await
+        .unwrap();
+    let disk = crashed(&world);
+    assert_eq!(disk.scan(b"a/", b"a0", Order::Ascending, 9), Ok(vec![]));
+    let world = World::with(Gated::over(disk), |settings| settings);
+    assert_eq!(world.inbox.0.seen(1).await, [("a".to_owned(), 1, 7)]);
+    world.clock.advance(5);
+    world.lab.fired(1).await;
+}

@@ -130,6 +130,8 @@ pub(super) fn stored_ids(storage: &dyn Read, namespace: &str) -> Result<Vec<Obje
     let mut failure = None;
     ids.retain(|id| match has_state(storage, namespace, id) {
         Ok(found) => found,
+        // It has state, only nobody can read it.
+        Err(Error::Corrupt { .. }) => true,
         Err(error) => {
             failure.get_or_insert(error);
             false
