@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -17,6 +18,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// Unix milliseconds; never goes back.
     fn now(&self) -> i64;
+    /// Unix milliseconds as the machine tells them; may jump either way.
+    fn wall(&self) -> i64 {
+        self.now()
+    }
     /// Resolves once `at` may have come. It may resolve early: the caller looks at `now` again.
     fn sleep_until(&self, at: i64) -> BoxFuture<'_, ()>;
 }
@@ -51,6 +56,10 @@ impl Clock for SystemClock {
         self.boot_at.saturating_add(millis(ClockId::Boottime))
     }
 
+    fn wall(&self) -> i64 {
+        millis(ClockId::Realtime)
+    }
+
     fn sleep_until(&self, at: i64) -> BoxFuture<'_, ()> {
         let left_ms = at.saturating_sub(self.now()).clamp(0, SLEEP_MS_MAX);
         Box::pin(tokio::time::sleep(Duration::from_millis(
@@ -70,6 +79,8 @@ fn millis(clock: ClockId) -> i64 {
 #[derive(Debug)]
 pub struct ManualClock {
     now: watch::Sender<i64>,
+    /// How far the wall clock is ahead.
+    wall_ahead_ms: AtomicI64,
 }
 
 impl ManualClock {
@@ -77,6 +88,7 @@ impl ManualClock {
     pub fn new(now: i64) -> Self {
         Self {
             now: watch::Sender::new(now),
+            wall_ahead_ms: AtomicI64::new(0),
         }
     }
 
@@ -84,11 +96,21 @@ impl ManualClock {
     pub fn advance(&self, ms: i64) {
         self.now.send_modify(|now| *now = now.saturating_add(ms));
     }
+
+    /// Turns the wall clock alone, forward or back.
+    pub fn jump_wall(&self, ms: i64) {
+        self.wall_ahead_ms.fetch_add(ms, Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> i64 {
         *self.now.borrow()
+    }
+
+    fn wall(&self) -> i64 {
+        let ahead_ms = self.wall_ahead_ms.load(Ordering::SeqCst);
+        self.now().saturating_add(ahead_ms)
     }
 
     fn sleep_until(&self, at: i64) -> BoxFuture<'_, ()> {

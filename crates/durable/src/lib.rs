@@ -76,7 +76,8 @@ pub use host::{Host, Namespace, Quarantined, Settings, Stub, View};
 pub use id::ObjectId;
 pub use journal::Verified;
 pub use object::{
-    Alarm, AlarmFailed, Deliver, Envelope, Handle, Message, NoEffects, NotDelivered, Object,
+    Alarm, AlarmFailed, ClockJump, Deliver, Envelope, Handle, Message, NoEffects, NotDelivered,
+    Object,
 };
 pub use projection::{AlarmIs, Change, Projection, Rows};
 pub use record::Records;

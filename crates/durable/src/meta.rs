@@ -22,6 +22,19 @@ pub(crate) struct Meta {
     pub(crate) alarm: Option<Pending>,
     /// The number of the next effect. Never reused, or receivers would drop it as a repetition.
     pub(crate) next_seq: u64,
+    /// The jumps of time that the object knows of; none in stores without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) jumps: Option<Jumps>,
+}
+
+/// All jumps of time in one run of the host, added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Jumps {
+    /// Whose run.
+    pub(crate) epoch: u64,
+    pub(crate) count: u64,
+    pub(crate) gap_ms: i64,
+    pub(crate) wall_ms: i64,
 }
 
 /// An alarm that has not run with success yet.
@@ -39,6 +52,7 @@ impl Default for Meta {
         Self {
             alarm: None,
             next_seq: 1,
+            jumps: None,
         }
     }
 }
@@ -71,16 +85,37 @@ impl Meta {
             Some(AlarmChange::Delete) => None,
             Some(AlarmChange::Set(at)) => Some(Pending::new(at)),
         };
-        Self { alarm, next_seq }
+        let jumps = self.jumps;
+        Self {
+            alarm,
+            next_seq,
+            jumps,
+        }
     }
 
     /// After a successful alarm: used up, unless the handler set a new one.
-    pub(crate) fn after_alarm(change: Option<AlarmChange>, next_seq: u64) -> Self {
+    pub(crate) fn after_alarm(&self, change: Option<AlarmChange>, next_seq: u64) -> Self {
         let alarm = match change {
             Some(AlarmChange::Set(at)) => Some(Pending::new(at)),
             Some(AlarmChange::Delete) | None => None,
         };
-        Self { alarm, next_seq }
+        let jumps = self.jumps;
+        Self {
+            alarm,
+            next_seq,
+            jumps,
+        }
+    }
+
+    /// What the object was told of the jumps of that run.
+    pub(crate) fn told(&self, epoch: u64) -> Jumps {
+        let none = Jumps {
+            epoch,
+            ..Jumps::default()
+        };
+        self.jumps
+            .filter(|told| told.epoch == epoch)
+            .unwrap_or(none)
     }
 }
 
@@ -156,10 +191,12 @@ mod tests {
         let old = Meta {
             alarm: Some(Pending::new(5)),
             next_seq: 1,
+            jumps: None,
         };
         let new = Meta {
             alarm: Some(Pending::new(9)),
             next_seq: 1,
+            jumps: None,
         };
         let changed: Vec<Vec<u8>> = ops(&keys, 1, Some(&old), &new)
             .unwrap()
@@ -176,6 +213,7 @@ mod tests {
         let old = Meta {
             alarm: Some(Pending::new(5)),
             next_seq: 1,
+            jumps: None,
         };
         let failed = Pending {
             retry: 1,
@@ -184,6 +222,7 @@ mod tests {
         let new = Meta {
             alarm: Some(failed),
             next_seq: 1,
+            jumps: None,
         };
         let last = ops(&keys, 1, Some(&old), &new).unwrap().pop();
         assert!(matches!(last, Some(Op::Put { value, .. }) if index_retry(&value) == 1));

@@ -42,12 +42,29 @@ pub trait Object: Sized + Send + 'static {
     /// jitter; after six failures every 1,024 s.
     fn alarm(&mut self, turn: &mut Turn<'_, Self::Effect>, alarm: Alarm)
     -> Result<(), AlarmFailed>;
+
+    /// The time has jumped: the wall clock was set, or the machine slept. Told once, before any
+    /// alarm or message that comes after it; an object that sleeps is told when it wakes. A
+    /// restart of the host is no jump. Alarms need nothing from here: they are on time anyway.
+    fn clock_jumped(&mut self, turn: &mut Turn<'_, Self::Effect>, jump: ClockJump) {
+        let _ = (turn, jump);
+    }
 }
 
 /// How an object answers one kind of message.
 pub trait Handle<M: Message>: Object {
     /// One step: no I/O, no waiting. A panic discards the turn.
     fn handle(&mut self, turn: &mut Turn<'_, Self::Effect>, message: M) -> M::Reply;
+}
+
+/// How the time has jumped since the object was last told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockJump {
+    /// How long nothing ran: the machine slept, or the program was stopped. `Turn::now` has gone
+    /// on meanwhile.
+    pub gap_ms: i64,
+    /// How far the wall clock was turned, forward or back. `Turn::now` has not followed.
+    pub wall_ms: i64,
 }
 
 /// The alarm that is firing.

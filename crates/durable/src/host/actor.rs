@@ -36,9 +36,9 @@ pub(super) struct ObjectActor<O: Object> {
     pub(super) origin: Arc<Origin>,
     pub(super) phase: Phase<O>,
     /// Messages that wait for a barrier. Bounded by the permits that they carry.
-    parked: VecDeque<Step<O>>,
+    pub(super) parked: VecDeque<Step<O>>,
     /// Wake-ups that wait for a barrier.
-    parked_wakes: Vec<Kind>,
+    pub(super) parked_wakes: Vec<Kind>,
     /// None until it has been read from disk.
     pub(super) outbox: Option<Outbox<O::Effect>>,
     /// Acknowledged effects that are still on disk.
@@ -48,6 +48,8 @@ pub(super) struct ObjectActor<O: Object> {
     pub(super) submitted: u64,
     pub(super) committed: Arc<AtomicU64>,
     pub(super) strikes: Strikes,
+    /// Jumps of time up to this one need not be told again, even if it went wrong.
+    pub(super) jumps_tried: u64,
     /// The load under way, or one that was given up and has not come back.
     pub(super) loading: Option<AbortHandle>,
 }
@@ -141,6 +143,7 @@ impl<O: Object> ObjectActor<O> {
             committed: Arc::default(),
             strikes: Strikes::default(),
             loading: None,
+            jumps_tried: 0,
             shared,
             id,
         }
@@ -312,6 +315,13 @@ impl Message for Wake {
     type Result = ();
 }
 
+/// From the registry: the time has jumped.
+pub(super) struct Jumped;
+
+impl Message for Jumped {
+    type Result = ();
+}
+
 impl Message for Drained {
     type Result = ();
 }
@@ -348,6 +358,15 @@ impl<O: Object> Handler<Sleep<O>> for ObjectActor<O> {
         let asleep = self.fall_asleep();
         let id = self.id.clone();
         registry.do_send(SleepAnswer { id, given, asleep });
+    }
+}
+
+impl<O: Object> Handler<Jumped> for ObjectActor<O> {
+    type Result = ();
+
+    fn handle(&mut self, _: Jumped, ctx: &mut Self::Context) {
+        // Without a place for the batch now, the next turn is preceded by it.
+        let _ = self.tell_jump(&ctx.address());
     }
 }
 

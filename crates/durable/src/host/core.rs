@@ -9,6 +9,7 @@ use tokio::runtime::{Handle as RuntimeHandle, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::jumps::JumpWatch;
 use super::settings::Settings;
 use crate::Error;
 use crate::commit::Committer;
@@ -35,6 +36,7 @@ pub(super) struct Core {
     pub(super) settings: Settings,
     pub(super) committer: Committer,
     pub(super) timers: Timers,
+    pub(super) jumps: JumpWatch,
     /// Objects that have an actor.
     pub(super) awake: AtomicUsize,
     /// The host's own runtime, known once its thread has started.
@@ -64,6 +66,7 @@ impl Core {
             epoch,
             committer,
             timers: Timers::new(Arc::clone(&settings.clock)),
+            jumps: JumpWatch::new(&*settings.clock, epoch),
             awake: AtomicUsize::new(0),
             runtime: OnceLock::new(),
             storage: Mutex::new(Some(storage)),

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::actor::Shared;
 use super::core::Core;
 use super::namespace::{Namespace, Route, pinned};
-use super::registry::{Registry, WakeObject};
+use super::registry::{Registry, TellJump, WakeObject};
 use super::settings::Settings;
 use super::{recovery, threads};
 use crate::commit::Committer;
@@ -133,6 +133,12 @@ impl Host {
             }
         });
         core.timers.register(O::NAMESPACE, waker);
+        let listening = registries.clone();
+        core.jumps.listen(Box::new(move || {
+            for registry in &listening {
+                registry.do_send(TellJump);
+            }
+        }));
         if let Some(runtime) = core.runtime.get() {
             runtime.spawn(recovery::recover(Arc::clone(core), O::NAMESPACE));
         }

@@ -97,7 +97,12 @@ impl<O: Object> ObjectActor<O> {
             read.live
         });
         match loaded {
-            Ok(live) => {
+            Ok(mut live) => {
+                if !live.stored {
+                    // What was before its time is no news to it.
+                    let total = self.shared.core.jumps.total();
+                    live.meta.jumps = (total.count > 0).then_some(total);
+                }
                 if let Some(alarm) = live.meta.alarm {
                     let target = self.target(Kind::Alarm);
                     self.shared.core.timers.offer(target, alarm.fire_at);

@@ -11,6 +11,7 @@ mod call;
 mod core;
 mod delivery;
 mod handle;
+mod jumps;
 mod load;
 mod namespace;
 mod project;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 
-use super::actor::{ObjectActor, Shared, Sleep, Step, Wake};
+use super::actor::{Jumped, ObjectActor, Shared, Sleep, Step, Wake};
 use super::call::{Call, Permit};
 use crate::outbox::Retries;
 use crate::timers::Kind;
@@ -208,6 +208,26 @@ pub(super) struct Dispatch<O> {
 pub(super) struct WakeObject {
     pub(super) id: ObjectId,
     pub(super) kind: Kind,
+}
+
+/// From the clock: the time has jumped.
+pub(super) struct TellJump;
+
+impl Message for TellJump {
+    type Result = ();
+}
+
+impl<O: Object> Handler<TellJump> for Registry<O> {
+    type Result = ();
+
+    fn handle(&mut self, _: TellJump, _: &mut Self::Context) {
+        self.given += 1;
+        for entry in self.objects.values_mut() {
+            // No use of it, but nothing that an actor on its way to sleep may miss.
+            entry.given = self.given;
+            entry.addr.do_send(Jumped);
+        }
+    }
 }
 
 /// Time to look at objects.

@@ -13,10 +13,11 @@ use super::call::{Answer, caught};
 use super::core::Core;
 use crate::commit::{Batch, Slot};
 use crate::meta::{self, Meta, Pending};
+use crate::outbox::Outbox;
 use crate::storage::Op;
 use crate::timers::Kind;
 use crate::turn::{Start, Write, Written};
-use crate::{Alarm, Error, Object, Turn, record};
+use crate::{Alarm, ClockJump, Error, Object, Turn, record};
 
 /// After a failed commit.
 const LOOK_AGAIN_MS: i64 = 2_000;
@@ -31,9 +32,15 @@ enum NewAlarm {
 impl<O: Object> ObjectActor<O> {
     /// The message's turn. The object is live.
     pub(super) fn step(&mut self, step: Step<O>, addr: &Addr<Self>) {
+        if let Err(error) = self.tell_jump(addr) {
+            return step.call.refuse(error);
+        }
+        if !matches!(self.phase, Phase::Live(_)) {
+            return self.parked.push_front(step);
+        }
         let Step { call, permit } = step;
         let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
-        let admitted = self.admit(&shared.core);
+        let admitted = shared.core.admit(self.outbox.as_ref());
         let (slot, live) = match (admitted, &mut self.phase) {
             (Ok(slot), Phase::Live(live)) => (slot, live),
             (Err(error), _) => return call.refuse(error),
@@ -65,8 +72,11 @@ impl<O: Object> ObjectActor<O> {
 
     /// Runs the alarm if it is due by the object's own record; the clock's entry may be old.
     pub(super) fn check_alarm(&mut self, addr: &Addr<Self>) {
+        if let Err(error) = self.tell_jump(addr) {
+            return self.wake_later(Kind::Alarm, &error);
+        }
         let Phase::Live(live) = &self.phase else {
-            return;
+            return self.parked_wakes.push(Kind::Alarm);
         };
         let timers = &self.shared.core.timers;
         match live.meta.alarm {
@@ -78,9 +88,49 @@ impl<O: Object> ObjectActor<O> {
         }
     }
 
+    /// The turn on a jump of time that the object has not been told of. Afterwards the instance
+    /// may have to be loaded again; it is not told a second time then.
+    pub(super) fn tell_jump(&mut self, addr: &Addr<Self>) -> Result<(), Error> {
+        let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+        let core = &shared.core;
+        let Phase::Live(live) = &mut self.phase else {
+            return Ok(());
+        };
+        let told = live.meta.told(core.epoch);
+        if core.jumps.count() <= told.count.max(self.jumps_tried) {
+            return Ok(());
+        }
+        let total = core.jumps.total();
+        let slot = core.admit(self.outbox.as_ref())?;
+        self.jumps_tried = total.count;
+        let jump = ClockJump {
+            gap_ms: total.gap_ms.saturating_sub(told.gap_ms),
+            wall_ms: total.wall_ms.saturating_sub(told.wall_ms),
+        };
+        let alarm = live.meta.alarm.map(|pending| pending.at);
+        let mut turn = Turn::new(&id, start(core, live, alarm));
+        let written = match caught(|| live.object.clock_jumped(&mut turn, jump)) {
+            Ok(()) => turn.finish(),
+            Err(reason) => Err(Error::Panicked {
+                object: id.to_string(),
+                reason,
+            }),
+        };
+        let nobody: Answer = Box::new(drop);
+        match written {
+            Ok((written, next_seq)) => {
+                let mut meta = live.meta.after_message(written.alarm, next_seq);
+                meta.jumps = Some(total);
+                self.commit(slot, written, meta, Some(nobody), addr);
+            }
+            Err(error) => self.reset(slot, nobody, error, addr),
+        }
+        Ok(())
+    }
+
     fn run_alarm(&mut self, pending: Pending, addr: &Addr<Self>) {
         let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
-        let slot = match self.admit(&shared.core) {
+        let slot = match shared.core.admit(self.outbox.as_ref()) {
             Ok(slot) => slot,
             Err(error) => return self.wake_later(Kind::Alarm, &error),
         };
@@ -99,7 +149,7 @@ impl<O: Object> ObjectActor<O> {
         };
         match written {
             Ok((written, next_seq)) => {
-                let meta = Meta::after_alarm(written.alarm, next_seq);
+                let meta = live.meta.after_alarm(written.alarm, next_seq);
                 self.commit(slot, written, meta, None, addr);
             }
             Err(reason) => self.alarm_failed(slot, pending, &reason, addr),
@@ -120,7 +170,7 @@ impl<O: Object> ObjectActor<O> {
         };
         let next = Meta {
             alarm: Some(failed),
-            next_seq: live.meta.next_seq,
+            ..live.meta.clone()
         };
         let old = live.stored.then_some(&live.meta);
         let ops = match meta::ops(&self.keys, self.shared.core.epoch, old, &next) {
@@ -293,15 +343,16 @@ impl<O: Object> ObjectActor<O> {
             done,
         });
     }
+}
 
+impl Core {
     /// A place for the batch, unless the outbox is full or the host takes no more.
-    fn admit<'c>(&self, core: &'c Core) -> Result<Slot<'c>, Error> {
-        core.check()?;
-        let waiting = self.outbox.as_ref().map_or(0, crate::outbox::Outbox::len);
-        if waiting >= core.settings.outbox_max {
+    fn admit<E: Clone>(&self, outbox: Option<&Outbox<E>>) -> Result<Slot<'_>, Error> {
+        self.check()?;
+        if outbox.map_or(0, Outbox::len) >= self.settings.outbox_max {
             return Err(Error::Overloaded);
         }
-        core.committer.reserve()
+        self.committer.reserve()
     }
 }
 

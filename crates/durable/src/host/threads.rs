@@ -123,8 +123,9 @@ async fn serve(core: Arc<Core>, mut shutdown: watch::Receiver<bool>) {
     let clock = Arc::clone(&core);
     let index = alarm_index(Arc::clone(&core));
     let clock = actix::spawn(async move {
+        let tick = |now| clock.jumps.tick(&*clock.settings.clock, now);
         tokio::select! {
-            () = clock.timers.run(&index, |_| {}) => {}
+            () = clock.timers.run(&index, tick) => {}
             _ = stopped => {}
         }
     });
@@ -169,6 +170,7 @@ fn end(
         clean &= arbiter.join().is_ok();
     }
     core.timers.close();
+    core.jumps.close();
     core.close_storage();
     if !clean {
         tracing::error!("a thread of the object host ended by a panic");

@@ -55,10 +55,7 @@ fn batch(owner: u8, changes: &[(u8, Option<i64>)]) -> Batch {
         key,
     };
     // A host writes the meta record with an object's first record.
-    let meta = Meta {
-        alarm: None,
-        next_seq: 1,
-    };
+    let meta = Meta::default();
     let mut ops = vec![put(own.meta(), &|key| {
         record::seal_json(key, 1, &meta).unwrap()
     })];
