@@ -5,11 +5,13 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use durable::storage::{Entry, Op, Read as _};
-use durable::{Error, MemoryStorage, Order, Storage};
-use support::{Add, Emit, Fill, Gated, Purge, Read, START, SetAlarm, World, id, pending, soon};
+use durable::Order;
+use durable::storage::Read as _;
+use support::{
+    Add, Dying, Emit, Fill, Gated, Purge, Read, START, SetAlarm, World, id, pending, soon,
+};
 
 const NOTHING: Purge = Purge(None, None, None);
 
@@ -96,55 +98,6 @@ async fn deleting_an_object_that_has_nothing_stores_nothing() {
     assert_eq!(soon(world.cell("a").send(Add(1))).await, Ok(1));
     soon(world.cell("a").send(NOTHING)).await.unwrap();
     assert_eq!(soon(world.cell("a").send(Add(1))).await, Ok(1));
-}
-
-/// A store whose machine dies after the given number of writes: later ones never happen.
-#[derive(Debug)]
-struct Dying {
-    inner: MemoryStorage,
-    left: AtomicUsize,
-}
-
-impl Dying {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            inner: MemoryStorage::new(),
-            left: AtomicUsize::new(usize::MAX),
-        })
-    }
-
-    fn alive(&self) -> Result<(), Error> {
-        let one_less = |left: usize| left.checked_sub(1);
-        let (set, get) = (Ordering::SeqCst, Ordering::SeqCst);
-        match self.left.fetch_update(set, get, one_less) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::Storage {
-                action: "write",
-                reason: "the machine is dead".into(),
-            }),
-        }
-    }
-}
-
-impl durable::storage::Read for Dying {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.inner.get(key)
-    }
-
-    fn scan(&self, a: &[u8], z: &[u8], order: Order, limit: usize) -> Result<Vec<Entry>, Error> {
-        self.inner.scan(a, z, order, limit)
-    }
-}
-
-impl Storage for Dying {
-    fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
-        self.alive()?;
-        self.inner.apply(ops)
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        self.alive()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,6 +130,55 @@ impl Storage for Gated {
     }
 }
 
+/// A store whose machine dies after the given number of writes: later ones never happen.
+#[derive(Debug)]
+pub struct Dying {
+    inner: MemoryStorage,
+    pub left: AtomicUsize,
+}
+
+impl Dying {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryStorage::new(),
+            left: AtomicUsize::new(usize::MAX),
+        })
+    }
+
+    fn alive(&self) -> Result<(), Error> {
+        let one_less = |left: usize| left.checked_sub(1);
+        let (set, get) = (Ordering::SeqCst, Ordering::SeqCst);
+        match self.left.fetch_update(set, get, one_less) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Storage {
+                action: "write",
+                reason: "the machine is dead".into(),
+            }),
+        }
+    }
+}
+
+impl durable::storage::Read for Dying {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.get(key)
+    }
+
+    fn scan(&self, a: &[u8], z: &[u8], order: Order, limit: usize) -> Result<Vec<Entry>, Error> {
+        self.inner.scan(a, z, order, limit)
+    }
+}
+
+impl Storage for Dying {
+    fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
+        self.alive()?;
+        self.inner.apply(ops)
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.alive()
+    }
+}
+
 /// What an alarm handler is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnAlarm {
