@@ -213,6 +213,25 @@ async fn after_eight_hours_of_sleep_objects_are_told_before_their_overdue_alarms
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_its_overdue_alarm_wakes_is_told_of_the_jump_first() {
+    let world = World::with_idle(10_000);
+    world.set("a", START + HOUR_MS).await;
+    world.clock.advance(11_000);
+    soon(async {
+        while world.host.awake() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    world.clock.advance(8 * HOUR_MS);
+    let late = Met::Alarm {
+        scheduled_at: START + HOUR_MS,
+        now: START + 8 * HOUR_MS + 11_000,
+    };
+    assert_eq!(world.diary.read(2).await, [jump(8 * HOUR_MS, 0), late]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_hour_that_passes_in_small_steps_is_no_jump() {
     let world = World::new();
     world.quiet().await;
