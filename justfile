@@ -20,6 +20,14 @@ sim seeds="20000":
 replay seed:
     WELLHEAD_SEED={{seed}} cargo test -p wellhead-rig --test simulation -- --nocapture
 
+# Cut the power under a writing store, 100 times (needs root and loop devices)
+power-loss:
+    cargo test -p wellhead-durable --test power_loss -- --ignored --nocapture --test-threads=1
+
+# Kill a writing store, 300 times
+kill-trials:
+    WELLHEAD_TRIALS=300 cargo test -p wellhead-durable --test kill -- --nocapture
+
 # Format the code
 fmt:
     cargo fmt --all

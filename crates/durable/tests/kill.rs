@@ -1,137 +1,62 @@
-//! `kill -9` of a writing process: every value that it acknowledged is there afterwards.
-// A test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! `kill -9` of a writing process: every batch that it acknowledged is there afterwards, whole.
+//!
+//! The long form: `WELLHEAD_TRIALS=300 cargo test -p wellhead-durable --test kill -- --nocapture`.
+// A test fails by panicking; the test speaks to whoever runs it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
-mod support;
+mod trial;
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::time::Duration;
 
-use durable::{Host, NoEffects, Settings, Store};
-use support::{Add, Cell, Lab, id, soon};
+use durable::Store;
+use trial::{Fsync, Tally, Writer, find};
 
 const TRIALS: usize = 20;
-const WRITERS: usize = 8;
-const WRITER_DIR: &str = "DURABLE_TEST_WRITER_DIR";
 
-fn start(dir: &Path) -> (Host, durable::Namespace<Cell>) {
-    let host = Host::start(Store::open(dir).unwrap(), Settings::default()).unwrap();
-    let cells = host.namespace::<Cell>(Arc::new(Lab::default()), Arc::new(NoEffects));
-    (host, cells)
-}
-
-/// Counts up for ever and says each value once it is acknowledged.
-async fn write_until_killed(dir: &Path) {
-    let (_host, cells) = start(dir);
-    let count = |n: usize| {
-        let cell = cells.stub(&id(&format!("w{n}")));
-        tokio::spawn(async move {
-            while let Ok(value) = cell.send(Add(1)).await {
-                let mut out = std::io::stdout().lock();
-                writeln!(out, "acknowledged {n} {value}").unwrap();
-                out.flush().unwrap();
-            }
-        })
-    };
-    let writers: Vec<_> = (0..WRITERS).map(count).collect();
-    for writer in writers {
-        writer.await.unwrap();
+#[test]
+fn every_acknowledged_batch_survives_kill_9() {
+    if trial::was_child() {
+        return;
     }
-}
-
-fn spawn_writer(dir: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "every_acknowledged_value_survives_kill_9",
-            "--nocapture",
-        ])
-        .env(WRITER_DIR, dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap()
-}
-
-/// Kills the writer after some acknowledgements and gives the last one of each counter; what
-/// had been written into the pipe before the kill was acknowledged too.
-fn kill_after(mut child: Child, lines: usize) -> [u64; WRITERS] {
-    let mut last = [0; WRITERS];
-    let out = BufReader::new(child.stdout.take().unwrap());
-    let (mut seen, mut killed) = (0, false);
-    for line in out.lines() {
-        let line = line.unwrap();
-        let Some(rest) = line.strip_prefix("acknowledged ") else {
-            continue;
-        };
-        // The very last line may have been cut by the kill.
-        if let Some((n, value)) = rest.split_once(' ')
-            && let (Ok(n), Ok(value)) = (n.parse::<usize>(), value.parse::<u64>())
-        {
-            last[n] = last[n].max(value);
-        }
-        seen += 1;
-        if seen >= lines && !killed {
-            child.kill().unwrap();
-            killed = true;
-        }
-    }
-    child.wait().unwrap();
-    assert!(killed, "the writer ended by itself");
-    last
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_acknowledged_value_survives_kill_9() {
-    if let Some(dir) = std::env::var_os(WRITER_DIR) {
-        return write_until_killed(Path::new(&dir)).await;
-    }
+    let name = "every_acknowledged_batch_survives_kill_9";
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("store");
-    for trial in 0..TRIALS {
-        let child = spawn_writer(&dir);
-        let lines = 20 + trial * 13;
-        let last = tokio::task::spawn_blocking(move || kill_after(child, lines))
-            .await
-            .unwrap();
-        let (host, cells) = start(&dir);
-        for (n, acknowledged) in last.into_iter().enumerate() {
-            let cell = cells.stub(&id(&format!("w{n}")));
-            let stored = soon(cell.send(Add(0))).await.unwrap();
+    let mut tally = Tally::default();
+    for trial in 0..trial::trials(TRIALS) {
+        let mut writer = Writer::start(name, &dir, Fsync::Own);
+        let then = Duration::from_micros(rand::random_range(0..10_000));
+        writer.listen(rand::random_range(1..400), then);
+        let (count, said) = writer.kill();
+        let found = find(name, &dir);
+        tally.add((count, said), &found);
+        let found = found.unwrap();
+        for (said, stored) in said.into_iter().zip(found.stored) {
+            // Objects that have said nothing in this life may have anything from earlier ones.
+            let asked = if said == 0 { u64::MAX } else { said + 1 };
             assert!(
-                stored >= acknowledged,
-                "trial {trial}: {acknowledged} said, {stored} stored"
+                stored >= said,
+                "trial {trial}: {said} said, {stored} stored"
             );
-            assert!(
-                stored <= acknowledged + 1,
-                "trial {trial}: more stored than ever asked"
-            );
+            assert!(stored <= asked, "trial {trial}: more stored than was asked");
         }
-        soon(host.stop()).await;
+        assert_eq!(found.torn, 0, "trial {trial}: batches are stored in part");
     }
+    tally.print("kill -9");
 }
 
 #[test]
 fn a_directory_in_use_by_another_process_is_refused_and_free_after_its_death() {
+    if trial::was_child() {
+        return;
+    }
+    let name = "a_directory_in_use_by_another_process_is_refused_and_free_after_its_death";
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("store");
-    let mut child = spawn_writer(&dir);
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.starts_with("acknowledged") {
-        line.clear();
-        assert_ne!(
-            out.read_line(&mut line).unwrap(),
-            0,
-            "the writer ended by itself"
-        );
-    }
+    let mut writer = Writer::start(name, &dir, Fsync::Own);
+    writer.listen(1, Duration::ZERO);
     let refused = Store::open(&dir).map(drop);
-    let (path, pid) = (dir.clone(), Some(child.id()));
+    let (path, pid) = (dir.clone(), Some(writer.child.id()));
     assert_eq!(refused, Err(durable::Error::Busy { path, pid }));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    writer.kill();
     assert!(Store::open(&dir).unwrap().epoch() >= 2);
 }
