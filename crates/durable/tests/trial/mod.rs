@@ -141,7 +141,10 @@ async fn read(dir: &Path) {
         {
             Ok(found) => {
                 let (last, torn) = judge(&found);
-                say(&format!("stored {n} {last} {torn}"));
+                say(&format!("stored {n} {last}"));
+                for record in torn {
+                    say(&format!("torn w{n}: {record}, the last is {last}"));
+                }
             }
             Err(error) => return say(&format!("not read: {error}")),
         }
@@ -150,13 +153,14 @@ async fn read(dir: &Path) {
     say("read to the end");
 }
 
-/// The last batch, and how many records are not as this batch and those before it left them.
-fn judge(found: &[(String, serde_json::Value)]) -> (u64, usize) {
+/// The last batch, and which records are not as this batch and those before it left them.
+fn judge(found: &[(String, serde_json::Value)]) -> (u64, Vec<String>) {
     let find = |key: &str| found.iter().find(|(k, _)| k == key).map(|(_, value)| value);
     let last = find("last")
         .and_then(serde_json::Value::as_u64)
         .unwrap_or(0);
-    let (mut good, mut wanted) = (usize::from(last > 0), usize::from(last > 0));
+    let mut wanted = 1;
+    let mut torn = Vec::new();
     for n in last.saturating_sub(SLOTS - 1).max(1)..=last {
         let slot = n % SLOTS;
         for (key, text) in [
@@ -164,10 +168,17 @@ fn judge(found: &[(String, serde_json::Value)]) -> (u64, usize) {
             (format!("right/{slot:02}"), right(n)),
         ] {
             wanted += 1;
-            good += usize::from(find(&key) == Some(&serde_json::json!([n, text])));
+            let stored = find(&key);
+            if stored != Some(&serde_json::json!([n, text])) {
+                let number = stored.map(|value| value[0].clone());
+                torn.push(format!("{key} of {n} is of {number:?}"));
+            }
         }
     }
-    (last, wanted.max(found.len()) - good)
+    if last > 0 && found.len() > wanted {
+        torn.push(format!("{} records, {wanted} expected", found.len()));
+    }
+    (last, torn)
 }
 
 fn say(line: &str) {
@@ -278,7 +289,7 @@ fn acknowledgement(line: &str) -> Option<(usize, u64)> {
 #[derive(Debug)]
 pub struct Found {
     pub stored: Counts,
-    pub torn: usize,
+    pub torn: Vec<String>,
 }
 
 /// Reads the store in a process of its own, since a damaged one might take it along.
@@ -288,7 +299,7 @@ pub fn find(test: &str, dir: &Path) -> Result<Found, String> {
     let (mut found, mut ended) = (
         Found {
             stored: [0; WRITERS],
-            torn: 0,
+            torn: Vec::new(),
         },
         false,
     );
@@ -297,7 +308,9 @@ pub fn find(test: &str, dir: &Path) -> Result<Found, String> {
         if let Some(rest) = line.strip_prefix("stored ") {
             let numbers: Vec<u64> = rest.split(' ').map(|n| n.parse().unwrap()).collect();
             found.stored[usize::try_from(numbers[0]).unwrap()] = numbers[1];
-            found.torn += usize::try_from(numbers[2]).unwrap();
+        }
+        if let Some(record) = line.strip_prefix("torn ") {
+            found.torn.push(record.to_owned());
         }
     }
     let why = || {
@@ -333,7 +346,7 @@ impl Tally {
         let lost: u64 = acknowledged.iter().zip(&found.stored).map(missing).sum();
         self.lost += lost;
         self.with_loss += usize::from(lost > 0);
-        self.torn += usize::from(found.torn > 0);
+        self.torn += usize::from(!found.torn.is_empty());
     }
 
     pub fn print(&self, what: &str) {
