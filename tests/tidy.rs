@@ -26,7 +26,7 @@ fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
 }
 
 fn sources() -> Vec<PathBuf> {
-    ["crates", "examples", "tests"]
+    ["benches", "crates", "examples", "tests"]
         .iter()
         .flat_map(|dir| files(&root().join(dir), "rs"))
         .collect()
