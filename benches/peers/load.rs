@@ -154,14 +154,14 @@ async fn asking(plan: &Plan, seen: &mut Seen) -> Outcome<()> {
             .ok_or("no paths")?;
         let status = connection.ask(request).await?;
         let answered = Instant::now();
-        if !(200..300).contains(&status) {
-            seen.failed += 1;
-        } else {
+        if (200..300).contains(&status) {
             seen.in_all += 1;
             if asked >= plan.from && answered <= plan.until {
                 let us = answered.duration_since(asked).as_micros();
                 seen.times.add(u64::try_from(us)?);
             }
+        } else {
+            seen.failed += 1;
         }
         asked = answered;
     }

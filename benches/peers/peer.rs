@@ -47,7 +47,7 @@ impl Peer {
 /// A server that answers, and how to ask it.
 pub(crate) struct Running {
     children: Vec<Child>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     pub(crate) host: String,
     pub(crate) paths: Vec<String>,
     pub(crate) bearer: Option<String>,
@@ -110,12 +110,12 @@ impl Peer {
         let host = free()?;
         let mut running = Running {
             children: Vec::new(),
-            _dir: dir,
+            dir,
             paths: (0..rigs).map(|n| format!("/rig/r{n}/transition")).collect(),
             bearer: None,
             host,
         };
-        let dir = running._dir.path().to_owned();
+        let dir = running.dir.path().to_owned();
         match self {
             Self::Durable => running.durable(&dir)?,
             Self::Workerd => running.workerd(&dir, tools)?,
