@@ -28,6 +28,13 @@ power-loss:
 kill-trials:
     WELLHEAD_TRIALS=300 cargo test -p wellhead-durable --test kill -- --nocapture
 
+# Measure the object host: store, alarms, history, and the race against workerd and Restate
+bench-durable:
+    cargo bench -p wellhead-durable --bench store
+    cargo bench -p wellhead-durable --bench alarms
+    cargo bench --bench history
+    cargo bench --bench peers
+
 # Format the code
 fmt:
     cargo fmt --all
