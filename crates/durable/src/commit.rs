@@ -5,7 +5,9 @@
 //!                                then a slice of the journal's checkpoint
 //! ```
 //! Only this thread writes to the store. After the first failure it writes no more: what it
-//! was given, and whatever follows, has an unknown outcome. It knows batches, not objects.
+//! was given, and whatever follows, has an unknown outcome. A full disk is another matter: writes
+//! are refused before they are begun, and one that failed half way is settled by opening the
+//! store again. Either ends the lives of all objects. It knows batches, not objects.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::journal::{Part, Writer};
 use crate::projection::{Runner, Runners};
+use crate::room::{Lives, Room};
 use crate::storage::Op;
 use crate::{Error, ObjectId};
 
@@ -33,6 +36,9 @@ impl std::fmt::Display for Origin {
         write!(f, "{}/{} life {}", self.namespace, self.id, self.activation)
     }
 }
+
+/// How often a full disk is looked at, while nobody writes.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// Objects named in the log when a group fails.
 const NAMED_MAX: usize = 16;
@@ -80,6 +86,8 @@ pub(crate) struct Committer {
     queue: mpsc::Sender<Command>,
     poisoned: Arc<AtomicBool>,
     fatal: watch::Receiver<Option<String>>,
+    full: watch::Receiver<Option<Error>>,
+    lives: Arc<Lives>,
     last_seq: watch::Receiver<u64>,
 }
 
@@ -107,8 +115,12 @@ impl Committer {
         let (fatal_tx, fatal) = watch::channel(None);
         let poisoned = Arc::new(AtomicBool::new(false));
         let last_seq = writer.journal().last_seq();
+        let lives = Arc::new(Lives::default());
+        let (room, full) = Room::over(Arc::clone(writer.base()));
         let work = Work {
             writer,
+            room,
+            lives: Arc::clone(&lives),
             runners: Runners::default(),
             joining: None,
             commands,
@@ -119,6 +131,8 @@ impl Committer {
             queue,
             poisoned,
             fatal,
+            full,
+            lives,
             last_seq,
         };
         (committer, work)
@@ -173,6 +187,16 @@ impl Committer {
         self.fatal.clone()
     }
 
+    /// Why nothing is stored for now, while the disk is full.
+    pub(crate) fn full(&self) -> watch::Receiver<Option<Error>> {
+        self.full.clone()
+    }
+
+    /// Which lives of objects are over.
+    pub(crate) fn lives(&self) -> &Lives {
+        &self.lives
+    }
+
     /// Follows the number of the last durable commit.
     pub(crate) fn last_seq(&self) -> watch::Receiver<u64> {
         self.last_seq.clone()
@@ -188,6 +212,8 @@ impl Committer {
 /// What the committer's thread does.
 pub(crate) struct Work {
     writer: Writer,
+    room: Room,
+    lives: Arc<Lives>,
     runners: Runners,
     /// A projection that comes behind the group under way.
     joining: Option<(Runner, oneshot::Sender<Result<(), Error>>)>,
@@ -216,7 +242,12 @@ impl Work {
                 Err(mpsc::error::TryRecvError::Disconnected) => return None,
                 Err(mpsc::error::TryRecvError::Empty) => {}
             }
-            if self.writes() && self.writer.is_checkpointing() {
+            if self.writes() && self.room.is_short() {
+                match tokio::time::timeout(PROBE, self.commands.recv()).await {
+                    Ok(command) => return command,
+                    Err(_) => drop(self.find_room(0)),
+                }
+            } else if self.writes() && self.writer.is_checkpointing() {
                 self.write_behind(Writer::idle_slice);
                 // Whoever shares the thread, without a thread of our own, has its turn.
                 tokio::task::yield_now().await;
@@ -267,7 +298,21 @@ impl Work {
         let _ = answer.send(joined.map(drop));
     }
 
-    fn commit(&mut self, mut group: Vec<Batch>) {
+    fn commit(&mut self, group: Vec<Batch>) {
+        let is_over = |batch: &Batch| {
+            let origin = batch.origin.as_deref();
+            origin.is_some_and(|origin| self.lives.is_over(origin.activation))
+        };
+        // Behind a write that was refused nothing of that life may become durable.
+        let (over, mut group): (Vec<Batch>, Vec<Batch>) = group.into_iter().partition(is_over);
+        if !over.is_empty() {
+            answer(over, &Err(self.room.refusal()));
+        }
+        let ops = group.iter().flat_map(|batch| &batch.ops);
+        let bytes = ops.map(size).sum::<usize>();
+        if self.writes() && group.iter().any(changes) && self.find_room(bytes).is_err() {
+            return self.refuse(group);
+        }
         let result = self.guarded(|writer, runners| write(writer, runners, &mut group));
         if let Some(Err(failure)) = &result {
             let named = group.iter().filter_map(|batch| batch.origin.as_ref());
@@ -278,18 +323,37 @@ impl Work {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(Error::OutcomeUnknown),
         };
-        for batch in group {
-            let (origin, done, result) = (batch.origin, batch.done, result.clone());
-            // A caller's destructor may run in here; it must not take the committer with it.
-            if catch_unwind(AssertUnwindSafe(move || done(result))).is_err() {
-                let object = origin.map(|origin| origin.to_string());
-                tracing::error!(object, "a panic while a commit was answered");
+        answer(group, &result);
+    }
+
+    /// Nothing of the group has happened; whoever wrote it has to read again what is stored.
+    fn refuse(&mut self, group: Vec<Batch>) {
+        self.lives.end_all();
+        let (barriers, refused) = group.into_iter().partition(|batch| batch.origin.is_none());
+        answer(refused, &Err(self.room.refusal()));
+        answer(barriers, &Ok(()));
+    }
+
+    /// Whether so much can be written; a store that has failed for want of room is opened again.
+    fn find_room(&mut self, bytes: usize) -> Result<(), Error> {
+        if self.room.is_closed() {
+            match self.writer.reload() {
+                Ok(()) => self.room.opened(),
+                Err(error) if Room::may_open_later(&error) => return Err(error),
+                Err(error) => {
+                    self.poison(&error.to_string());
+                    return Err(error);
+                }
             }
         }
+        self.room.find(bytes)
     }
 
     /// Work on the checkpoint. It answers nobody: its failure shows at the next commit.
     fn write_behind(&mut self, work: impl FnOnce(&mut Writer) -> Result<(), Error>) {
+        if self.room.is_short() || (self.writer.has_tail() && self.find_room(0).is_err()) {
+            return;
+        }
         if let Some(Err(failure)) = self.guarded(|writer, _| work(writer)) {
             tracing::error!(%failure, "a checkpoint failed");
         }
@@ -310,14 +374,41 @@ impl Work {
         let (writer, runners) = (&mut self.writer, &mut self.runners);
         let failure = match catch_unwind(AssertUnwindSafe(|| work(writer, runners))) {
             Ok(Ok(())) => return Some(Ok(())),
+            Ok(Err(error)) if error.is_full() => {
+                self.room.closed();
+                // Whether it opens at once or later: what failed is unknown until then.
+                let _ = self.find_room(0);
+                self.lives.end_all();
+                return Some(Err(error.to_string()));
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the store panicked".to_owned(),
         };
-        self.poisoned.store(true, Ordering::Release);
-        tracing::error!(%failure, "the store is not written any more");
-        self.fatal.send_replace(Some(failure.clone()));
+        self.poison(&failure);
         Some(Err(failure))
     }
+
+    fn poison(&mut self, failure: &str) {
+        self.poisoned.store(true, Ordering::Release);
+        tracing::error!(failure, "the store is not written any more");
+        self.fatal.send_replace(Some(failure.to_owned()));
+    }
+}
+
+/// Gives all batches their answer, in order.
+fn answer(group: Vec<Batch>, result: &Result<(), Error>) {
+    for batch in group {
+        let (origin, done, result) = (batch.origin, batch.done, result.clone());
+        // A caller's destructor may run in here; it must not take the committer with it.
+        if catch_unwind(AssertUnwindSafe(move || done(result))).is_err() {
+            let object = origin.map(|origin| origin.to_string());
+            tracing::error!(object, "a panic while a commit was answered");
+        }
+    }
+}
+
+fn changes(batch: &Batch) -> bool {
+    batch.wipe.is_some() || !batch.ops.is_empty()
 }
 
 /// Makes all batches durable with one journal record and one sync, then shows them.

@@ -64,6 +64,7 @@ mod object;
 mod outbox;
 mod projection;
 mod record;
+mod room;
 pub mod storage;
 mod store;
 pub mod testing;

@@ -248,6 +248,11 @@ impl Runtime {
         self.inner.host.fatal()
     }
 
+    /// Is the reason while the disk is full: nothing is stored or dispatched until there is room.
+    pub fn full(&self) -> watch::Receiver<Option<durable::Error>> {
+        self.inner.host.full()
+    }
+
     /// Every alarm that is set: namespace, object and unix milliseconds.
     pub async fn alarms_pending(&self) -> Result<Vec<(String, String, i64)>, Error> {
         let pending = self.inner.host.alarms_pending().await?;

@@ -158,6 +158,7 @@ impl<O: Object> ObjectActor<O> {
     }
 
     fn on_step(&mut self, step: Step<O>, addr: &Addr<Self>) {
+        self.renew();
         match self.phase {
             Phase::Live(_) => self.step(step, addr),
             Phase::Draining | Phase::Loading => self.parked.push_back(step),
@@ -169,6 +170,7 @@ impl<O: Object> ObjectActor<O> {
     }
 
     fn on_wake(&mut self, kind: Kind, addr: &Addr<Self>) {
+        self.renew();
         match (&self.phase, kind) {
             (Phase::Live(_), Kind::Alarm) => self.check_alarm(addr),
             (Phase::Live(_), Kind::Outbox) => self.pump(addr),
@@ -195,6 +197,7 @@ impl<O: Object> ObjectActor<O> {
 
     fn on_drained(&mut self, addr: &Addr<Self>) {
         self.phase = Phase::Cold;
+        self.renew();
         if !self.parked.is_empty() || !self.parked_wakes.is_empty() {
             self.begin_load(addr);
         }
@@ -202,6 +205,7 @@ impl<O: Object> ObjectActor<O> {
 
     /// Drops the instance if nothing of the object is under way; gives what it would miss.
     fn fall_asleep(&mut self) -> Option<Retries> {
+        self.renew();
         let committed = self.committed.load(Ordering::Acquire) == self.submitted;
         let under_way = matches!(self.phase, Phase::Draining | Phase::Loading);
         if !committed || under_way || self.load_hangs() {

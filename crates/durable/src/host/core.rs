@@ -2,7 +2,7 @@
 //!
 //! It knows no object type. Nothing is readable before it is durable, so reads wait for no flush.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::{Handle as RuntimeHandle, Runtime};
@@ -46,7 +46,6 @@ pub(super) struct Core {
     stopping: AtomicBool,
     loads: Loads,
     reads: Arc<Semaphore>,
-    activations: AtomicU64,
 }
 
 impl Core {
@@ -73,7 +72,6 @@ impl Core {
             stopping: AtomicBool::new(false),
             loads: Loads(Some(loads)),
             reads: Arc::new(Semaphore::new(settings.reads_max)),
-            activations: AtomicU64::new(0),
             settings,
         })
     }
@@ -84,7 +82,7 @@ impl Core {
 
     /// A number that no other life of an object has, in this run.
     pub(super) fn next_activation(&self) -> u64 {
-        self.activations.fetch_add(1, Ordering::Relaxed)
+        self.committer.lives().begin()
     }
 
     /// Refuses after the end and after a failed commit.

@@ -172,6 +172,12 @@ impl Host {
         self.inner.core.committer.fatal()
     }
 
+    /// Is `Error::Full` while the disk is full: nothing is stored then, reads are served, and
+    /// writes are taken again by themselves once there is room.
+    pub fn full(&self) -> watch::Receiver<Option<Error>> {
+        self.inner.core.committer.full()
+    }
+
     /// Follows the number of the last durable commit. Numbers have no gaps, and none is ever
     /// used again, over restarts neither.
     pub fn last_seq(&self) -> watch::Receiver<u64> {

@@ -87,6 +87,12 @@ impl<O: Object> ObjectActor<O> {
     fn on_loaded(&mut self, loaded: Result<Read<O>, Error>, addr: &Addr<Self>) {
         let now = self.shared.core.now();
         self.phase = Phase::Cold;
+        if self.is_over() {
+            // It may have been read before the store was opened again.
+            self.loading = None;
+            self.renew();
+            return self.begin_load(addr);
+        }
         let loaded = loaded.and_then(|read| {
             if let Some(outbox) = read.outbox {
                 let mut outbox = outbox?;
@@ -112,7 +118,10 @@ impl<O: Object> ObjectActor<O> {
                 self.run_parked(addr);
             }
             Err(error) => {
-                self.strikes.add(now, &error);
+                // A full disk is no failure of the object.
+                if !error.is_full() {
+                    self.strikes.add(now, &error);
+                }
                 self.refuse_parked(&error, addr);
             }
         }

@@ -17,6 +17,7 @@ mod namespace;
 mod project;
 mod recovery;
 mod registry;
+mod renew;
 mod settings;
 mod step;
 mod threads;

@@ -12,6 +12,7 @@ mod checkpoint;
 mod group;
 mod mark;
 mod overlay;
+mod reload;
 mod replay;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -81,13 +81,38 @@ impl Overlay {
         drop(thawed);
     }
 
+    /// Takes the place of all changes, once `read_again` has prepared the storage beneath; until
+    /// then readers wait.
+    pub(super) fn replace<T>(
+        &self,
+        read_again: impl FnOnce() -> Result<(Self, T), Error>,
+    ) -> Result<T, Error> {
+        let mut layers = self.write();
+        let (fresh, found) = read_again()?;
+        let freezes = layers.freezes + 1;
+        let fresh = fresh.layers.into_inner();
+        *layers = fresh.unwrap_or_else(PoisonError::into_inner);
+        layers.freezes = freezes;
+        Ok(found)
+    }
+
     pub(super) fn get(&self, base: &dyn Read, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let changed = {
-            let layers = self.read();
-            let frozen = || layers.frozen.as_ref().and_then(|frozen| frozen.get(key));
-            layers.active.get(key).or_else(frozen).cloned()
-        };
-        changed.map_or_else(|| base.get(key), Ok)
+        loop {
+            let (changed, freezes) = {
+                let layers = self.read();
+                let frozen = || layers.frozen.as_ref().and_then(|frozen| frozen.get(key));
+                let changed = layers.active.get(key).or_else(frozen).cloned();
+                (changed, layers.freezes)
+            };
+            if let Some(changed) = changed {
+                return Ok(changed);
+            }
+            let found = base.get(key)?;
+            // As in a scan: what was beneath may have been opened again.
+            if self.read().freezes == freezes {
+                return Ok(found);
+            }
+        }
     }
 
     pub(super) fn scan(

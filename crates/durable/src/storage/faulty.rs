@@ -68,6 +68,7 @@ struct State {
     plan: BTreeMap<u64, Fault>,
     down: Option<Fault>,
     is_full: bool,
+    reopened: u64,
     space: Option<Space>,
     chance: StdRng,
 }
@@ -87,6 +88,7 @@ impl FaultyStorage {
             plan: BTreeMap::new(),
             down: None,
             is_full: false,
+            reopened: 0,
             space: None,
             chance,
         };
@@ -103,6 +105,11 @@ impl FaultyStorage {
     /// Writing calls (`apply` and `sync`) so far: the number of the next one.
     pub fn points(&self) -> u64 {
         self.state().points
+    }
+
+    /// How often it was opened again in its place.
+    pub fn reopened(&self) -> u64 {
+        self.state().reopened
     }
 
     /// The writing call of that number will fail so. It may or may not have had its effect.
@@ -233,6 +240,7 @@ impl Storage for FaultyStorage {
 
     fn reopen(&self) -> Result<(), Error> {
         let mut state = self.state();
+        state.reopened += 1;
         match state.down {
             Some(fault @ (Fault::Crash | Fault::Io)) => Err(failed("open", fault)),
             Some(Fault::NoSpace) | None => {

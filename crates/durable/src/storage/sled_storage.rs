@@ -9,7 +9,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -27,6 +27,9 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// A closed database may hold its lock for a moment, until its own threads have ended.
 const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// An orderly end takes this long at most; a database that hangs is left alone.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// A store in a directory of its own.
 #[derive(Debug)]
@@ -129,7 +132,10 @@ impl SledStorage {
     ) -> Result<T, Error> {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
         let Some(files) = files.as_ref() else {
-            return Err(failed(action, &"the store is closed"));
+            // Only a full disk gets it there.
+            let free = ballast::space(&self.dir).map_or(0, |space| space.free);
+            let path = self.dir.clone();
+            return Err(Error::Full { path, free });
         };
         match catch_unwind(AssertUnwindSafe(|| work(files))) {
             Ok(Ok(done)) => Ok(done),
@@ -141,16 +147,27 @@ impl SledStorage {
         }
     }
 
-    /// Closes the database; true if its files hold everything that was applied.
     fn close(&self) -> bool {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(files) = files.take() else {
-            return false;
-        };
-        let is_settled = files.is_settled.load(Ordering::Acquire);
-        let closed = catch_unwind(AssertUnwindSafe(|| drop(files)));
-        is_settled && closed.is_ok()
+        close(files.take())
     }
+}
+
+/// Closes the database; true if its files hold everything that was applied. After some failed
+/// writes sled waits for ever for them while it is dropped, hence the thread.
+fn close(files: Option<Files>) -> bool {
+    let Some(files) = files else {
+        return false;
+    };
+    let is_settled = files.is_settled.load(Ordering::Acquire);
+    let (done, closed) = mpsc::channel();
+    let work = move || {
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(files)));
+        let _ = done.send(dropped.is_ok());
+    };
+    let named = std::thread::Builder::new().name("durable-close".to_owned());
+    let is_closed = named.spawn(work).is_ok() && closed.recv_timeout(CLOSE_WAIT) == Ok(true);
+    is_settled && is_closed
 }
 
 impl Read for SledStorage {
@@ -219,10 +236,13 @@ impl Storage for SledStorage {
     }
 
     fn reopen(&self) -> Result<(), Error> {
-        self.close();
-        ballast::give(&self.dir).map_err(|e| failed("remove the ballast", &e))?;
-        let opened = Files::open(&self.dir)?;
-        *self.files.write().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        {
+            // Held until the end: readers wait, and see no closed store if it opens.
+            let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+            close(files.take());
+            ballast::give(&self.dir).map_err(|e| failed("remove the ballast", &e))?;
+            *files = Some(Files::open(&self.dir)?);
+        }
         self.check_sentinel().inspect_err(|_| {
             self.close();
         })

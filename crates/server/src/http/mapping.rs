@@ -88,7 +88,10 @@ fn of_store(error: &StoreError) -> Failure {
             Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", sentence)
         }
         Error::BadId { .. } => Failure::not_found("Not found"),
-        Error::Storage { reason, .. } if is_full(reason) => full(),
+        _ if error.is_full() => {
+            tracing::error!(%error, "a request met a full disk");
+            full()
+        }
         other => {
             tracing::error!(error = %other, "the store failed");
             Failure::internal()
@@ -153,6 +156,11 @@ mod tests {
                 }
                 .into()
             ),
+            (507, "disk_full")
+        );
+        let (path, free) = ("/data".into(), 0);
+        assert_eq!(
+            status_of(Error::Full { path, free }.into()),
             (507, "disk_full")
         );
         let secret = Error::Corrupt {

@@ -14,7 +14,8 @@ pub(crate) async fn health() -> impl Responder {
 /// because nobody has to prove who they are here.
 pub(crate) async fn ready(ctx: Ctx) -> Result<HttpResponse, Failure> {
     let is_fatal = ctx.runtime().fatal().borrow().is_some();
-    if is_fatal || ctx.state.stopping.is_cancelled() {
+    let is_full = ctx.runtime().full().borrow().is_some();
+    if is_fatal || is_full || ctx.state.stopping.is_cancelled() {
         return Err(Failure::unavailable("not_ready", "Not ready", 5));
     }
     Ok(HttpResponse::Ok().json(json!({ "status": "ok" })))
