@@ -33,9 +33,9 @@ fn on(storage: &Arc<FaultyStorage>) -> Life {
     live(Store::new(Arc::<FaultyStorage>::clone(storage)).unwrap())
 }
 
-fn space(free: u64) -> Option<Space> {
+fn space(free: u64) -> Space {
     let reserve = 1_000_000;
-    Some(Space { free, reserve })
+    Space { free, reserve }
 }
 
 /// Writes until it works, and gives the value.
@@ -57,7 +57,7 @@ async fn without_room_a_write_is_refused_before_it_is_begun_and_reads_go_on() {
     let Life { host, cells, .. } = on(&storage);
     let cell = cells.stub(&id("a"));
     assert_eq!(soon(cell.send(Add(5))).await, Ok(5));
-    storage.set_space(space(999_999));
+    storage.set_space(Some(space(999_999)));
     let points = storage.points();
     for _ in 0..20 {
         let refused = soon(cell.send(Add(1))).await;
@@ -66,7 +66,7 @@ async fn without_room_a_write_is_refused_before_it_is_begun_and_reads_go_on() {
     }
     assert_eq!(storage.points(), points, "something was written");
     assert!(host.full().borrow().is_some());
-    storage.set_space(space(9_000_000));
+    storage.set_space(Some(space(9_000_000)));
     assert_eq!(soon(cell.send(Add(1))).await, Ok(6));
     assert!(host.full().borrow().is_none());
     assert!(host.fatal().borrow().is_none());
@@ -77,9 +77,9 @@ async fn without_room_a_write_is_refused_before_it_is_begun_and_reads_go_on() {
 async fn room_that_comes_back_is_noticed_without_a_write() {
     let storage = Arc::new(FaultyStorage::new(1));
     let Life { host, cells, .. } = on(&storage);
-    storage.set_space(space(0));
+    storage.set_space(Some(space(0)));
     assert!(soon(cells.stub(&id("a")).send(Add(1))).await.is_err());
-    storage.set_space(space(9_000_000));
+    storage.set_space(Some(space(9_000_000)));
     let mut full = host.full();
     soon(full.wait_for(Option::is_none)).await.unwrap();
     soon(host.stop()).await;
@@ -92,7 +92,7 @@ async fn nothing_of_a_refused_turn_is_seen_or_sent_and_its_numbers_are_free() {
     let cell = cells.stub(&id("a"));
     assert_eq!(soon(cell.send(Emit(vec![10]))).await, Ok(vec![1]));
     inbox.seen(1).await;
-    storage.set_space(space(0));
+    storage.set_space(Some(space(0)));
     // Many at once: those behind the first stepped on memory that was never stored.
     let emit = |n| soon(cell.send(Emit(vec![n])));
     let refused = futures_util::future::join_all((0..50).map(emit)).await;
