@@ -132,13 +132,13 @@ pub enum Error {
         reason: String,
     },
     /// An object id or namespace that cannot be a key.
-    #[error("{text:?} is no object id: use 1 to 512 bytes without NUL")]
+    #[error("{text:?} is no object id: use 1 to 255 bytes without NUL")]
     BadId {
         /// The refused text.
         text: String,
     },
     /// Two object types claim one namespace on one host.
-    #[error("namespace {namespace:?} belongs to another object type, or is no valid name")]
+    #[error("namespace {namespace:?} belongs to another object type, or is no valid name (1 to 24 bytes without NUL)")]
     NamespaceTaken {
         /// The namespace.
         namespace: String,

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-const BYTES_MAX: usize = 512;
+/// Leaves more than 100 bytes for the keys inside the object: see `keys::NAME_BYTES_MAX`.
+const BYTES_MAX: usize = 255;
 
 /// The name of one object inside its namespace; cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,7 +22,7 @@ impl ObjectId {
     /// The id of that name: the same name is always the same object.
     ///
     /// # Errors
-    /// `BadId` if the name is empty, longer than 512 bytes, or contains NUL (the separator of
+    /// `BadId` if the name is empty, longer than 255 bytes, or contains NUL (the separator of
     /// stored keys).
     pub fn from_name(name: &str) -> Result<Self, Error> {
         if name.is_empty() || name.len() > BYTES_MAX || name.contains('\0') {

@@ -13,6 +13,13 @@
 
 use crate::ObjectId;
 
+/// The longest name of a kind of object, or of a projection.
+pub(crate) const NAMESPACE_BYTES_MAX: usize = 24;
+/// The longest id, together with the longest key inside that object. With keys this long the
+/// widest node of sled's index, 319 keys, stays below the 128 KB from which on it would become a
+/// file of its own.
+pub(crate) const NAME_BYTES_MAX: usize = 360;
+
 /// Marks the store as ours from inside; a database without it was not read, but made empty.
 pub(crate) const SENTINEL: &[u8] = b"s/sentinel";
 /// Counts the openings of the store.
@@ -31,6 +38,11 @@ pub(crate) const OUTBOXES: &[u8] = b"o/";
 pub(crate) const METAS: &[u8] = b"m/";
 /// All alarm index entries begin so.
 pub(crate) const ALARMS: &[u8] = b"a/";
+
+/// Whether that can be the name of a kind of object, or of a projection.
+pub(crate) fn is_namespace(name: &str) -> bool {
+    (1..=NAMESPACE_BYTES_MAX).contains(&name.len()) && !name.contains('\0')
+}
 
 /// The key space of one object.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ pub trait Message: Send + 'static {
 /// A kind of durable object. The instance is loaded on a thread that may block and then stays on
 /// one other thread: it has to be `Send`, and need not be `Sync`.
 pub trait Object: Sized + Send + 'static {
-    /// The name of this kind in the store; without NUL, never to be changed.
+    /// The name of this kind in the store: 1 to 24 bytes without NUL, never to be changed.
     const NAMESPACE: &'static str;
     /// What the host program gives to every instance.
     type Env: Clone + Send + Sync + 'static;

@@ -29,7 +29,7 @@ use crate::{Error, Millis, ObjectId, keys, record};
 /// changes if there are many. So the rows must follow from the last state of every record, not
 /// from the way to it.
 pub trait Projection: Send + 'static {
-    /// The name of its rows in the store; without NUL, never to be changed.
+    /// The name of its rows in the store: 1 to 24 bytes without NUL, never to be changed.
     const NAME: &'static str;
     /// To be changed when the fold changes.
     const VERSION: u32;
@@ -176,9 +176,15 @@ impl Rows<'_> {
     /// Writes a row.
     ///
     /// # Errors
-    /// `Encode` for a value that is no JSON.
+    /// `Encode` for a value that is no JSON, or a key of more than 360 bytes.
     pub fn put(&mut self, key: &str, value: &impl Serialize) -> Result<(), Error> {
         let stored = keys::row(self.name, key);
+        if key.len() > keys::NAME_BYTES_MAX {
+            return Err(Error::Encode {
+                key: key.chars().take(64).collect(),
+                reason: format!("a row's key has at most {} bytes", keys::NAME_BYTES_MAX),
+            });
+        }
         let value = record::seal_json(&stored, self.epoch, value)?;
         self.pending.insert(stored, Some(value));
         Ok(())

@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::keys::NAME_BYTES_MAX;
 use crate::{Error, ObjectId};
 
-const KEY_BYTES_MAX: usize = 2 * 1024;
 const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Everything that one step may see of the host, and all that it changes.
@@ -114,9 +114,9 @@ impl<'a, E: Serialize> Turn<'a, E> {
     }
 
     /// Writes the record under that key. A value that cannot be stored (no JSON, over 4 MiB, key
-    /// empty or over 2 KiB) fails the whole turn: nothing is stored and the caller gets `Encode`.
+    /// empty, or over 360 bytes together with the object's id) fails the whole turn: nothing is stored and the caller gets `Encode`.
     pub fn put(&mut self, key: &str, value: &impl Serialize) {
-        match encode(key, value).and_then(|json| checked_key(key).map(|key| (key, json))) {
+        match encode(key, value).and_then(|json| self.checked(key).map(|key| (key, json))) {
             Ok((key, json)) => self.out.records.push(Write::Put { key, json }),
             Err(error) => self.fail(error),
         }
@@ -124,7 +124,7 @@ impl<'a, E: Serialize> Turn<'a, E> {
 
     /// Removes the record under that key, if there is one.
     pub fn delete(&mut self, key: &str) {
-        match checked_key(key) {
+        match self.checked(key) {
             Ok(key) => self.out.records.push(Write::Delete { key }),
             Err(error) => self.fail(error),
         }
@@ -184,6 +184,17 @@ impl<'a, E: Serialize> Turn<'a, E> {
 }
 
 impl<E> Turn<'_, E> {
+    fn checked(&self, key: &str) -> Result<String, Error> {
+        let max = NAME_BYTES_MAX.saturating_sub(self.id.as_str().len());
+        if key.is_empty() || key.len() > max {
+            return Err(Error::Encode {
+                key: key.chars().take(64).collect(),
+                reason: format!("a key of this object has 1 to {max} bytes"),
+            });
+        }
+        Ok(key.to_owned())
+    }
+
     /// The first error is the cause; later ones are its consequences.
     fn fail(&mut self, error: Error) {
         self.error.get_or_insert(error);
@@ -203,17 +214,6 @@ fn encode(key: &str, value: &impl Serialize) -> Result<Vec<u8>, Error> {
         )));
     }
     Ok(json)
-}
-
-fn checked_key(key: &str) -> Result<String, Error> {
-    if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        let reason = format!("a key has 1 to {KEY_BYTES_MAX} bytes");
-        return Err(Error::Encode {
-            key: key.chars().take(64).collect(),
-            reason,
-        });
-    }
-    Ok(key.to_owned())
 }
 
 impl<E> fmt::Debug for Turn<'_, E> {

@@ -181,7 +181,7 @@ async fn a_store_that_is_deleted_while_it_runs_is_the_end_with_a_reason() {
     std::fs::remove_dir_all(&dir).unwrap();
     assert_eq!(soon(cell.send(Add(1))).await, Err(Error::OutcomeUnknown));
     let reason = host.fatal().borrow().clone().unwrap();
-    assert!(reason.contains("No such file"), "{reason}");
+    assert!(reason.contains("deleted while it was in use"), "{reason}");
     soon(host.stop()).await;
 }
 

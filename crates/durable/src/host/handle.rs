@@ -18,7 +18,7 @@ use super::settings::Settings;
 use super::{recovery, threads};
 use crate::commit::Committer;
 use crate::timers::Waker;
-use crate::{Deliver, Error, Object, ObjectId, Store, meta};
+use crate::{Deliver, Error, Object, ObjectId, Store, keys, meta};
 
 /// A running object host. Cheap to clone; the last clone's end is the host's end.
 ///
@@ -103,7 +103,7 @@ impl Host {
             let same = registered.downcast_ref::<Namespace<O>>().cloned();
             return same.unwrap_or_else(|| Namespace::new(Arc::clone(core), Vec::new()));
         }
-        if ObjectId::from_name(O::NAMESPACE).is_err() {
+        if !keys::is_namespace(O::NAMESPACE) {
             return Namespace::new(Arc::clone(core), Vec::new());
         }
         let shared = Arc::new(Shared {

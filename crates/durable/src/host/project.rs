@@ -12,7 +12,7 @@ use super::core::Core;
 use super::handle::Host;
 use crate::projection::{Projection, Runner};
 use crate::storage::{Order, Read};
-use crate::{Error, ObjectId, keys, record};
+use crate::{Error, keys, record};
 
 /// The rows of a registered projection. Cheap to clone.
 pub struct View<P> {
@@ -29,7 +29,10 @@ impl Host {
     /// `BadId` for a name with NUL; `Storage` and `Corrupt` from the store, `Stopped`,
     /// `OutcomeUnknown` after a failed commit, `Stale` if the fold fails on what is stored.
     pub async fn project<P: Projection>(&self, projection: P) -> Result<View<P>, Error> {
-        ObjectId::from_name(P::NAME)?;
+        if !keys::is_namespace(P::NAME) {
+            let namespace = P::NAME.to_owned();
+            return Err(Error::NamespaceTaken { namespace });
+        }
         let core = Arc::clone(self.core());
         let stale = Arc::default();
         let runner = Runner::new(projection, Arc::clone(&stale));

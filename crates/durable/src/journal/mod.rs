@@ -33,9 +33,8 @@ use crate::{Error, keys, record};
 use checkpoint::Tail;
 use overlay::Overlay;
 
-/// Bytes of a group in one value. sled keeps up to 16 values in a node and writes nodes beyond
-/// 128 KB into files of their own, which cost two more fsyncs: with values this small none does.
-const CHUNK_BYTES: usize = 7 * 1024;
+/// Bytes of a group in one value: what the store on disk keeps whole, which costs least.
+const CHUNK_BYTES: usize = 6 * 1024;
 /// Commits that become visible under one lock.
 const PUBLISH_AT_ONCE: usize = 64;
 

@@ -1,27 +1,27 @@
 //! The store on disk, on sled 0.34.7: the only file that names sled.
 //!
-//! What it repairs: `flush` does not reach the disk (own fsync after it), blobs are not synced
-//! at all (own fsync of new ones), an unreadable database opens as an empty one (marker file and
-//! sentinel key), a damaged tail is cut off in silence (seal), damaged files panic (guarded), and
-//! a full disk fails it for ever (reopened in place, on ballast). It knows keys only as bytes.
+//! What it repairs: `flush` does not reach the disk (own fsync after it), large values become files
+//! that are never synced (stored in pieces), an unreadable database opens as an empty one (marker
+//! file and sentinel key), a damaged tail is cut off in silence (seal), damaged files panic
+//! (guarded), a full disk fails it for ever (reopened in place, on ballast), and after other
+//! failed writes it waits for ever when it is closed (abandoned). It knows keys only as bytes.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use self::blobs::Blobs;
 use super::{Entry, Op, Order, Read, Space, Storage};
 use crate::{Error, keys};
 
 mod ballast;
-mod blobs;
 mod marker;
 mod seal;
+mod split;
 
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// A closed database may hold its lock for a moment, until its own threads have ended.
@@ -49,9 +49,10 @@ struct Files {
     db: sled::Db,
     /// Kept open: after a failed fsync a new handle would not report the same failure.
     log: File,
-    blobs: Mutex<Blobs>,
     /// Everything applied is durable: the files may be sealed.
     is_settled: AtomicBool,
+    /// A write has failed for another reason than a full disk.
+    is_broken: AtomicBool,
 }
 
 impl SledStorage {
@@ -147,6 +148,25 @@ impl SledStorage {
         }
     }
 
+    /// Works on the open database in a way that changes it.
+    fn change(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Files) -> Result<(), sled::Error>,
+    ) -> Result<(), Error> {
+        self.with(action, |files| {
+            files.is_settled.store(false, Ordering::Release);
+            let done = catch_unwind(AssertUnwindSafe(|| work(files)));
+            let is_whole = match &done {
+                Ok(Ok(())) => true,
+                Ok(Err(error)) => judged(&self.dir, action, error).is_full(),
+                Err(_) => false,
+            };
+            files.is_broken.fetch_or(!is_whole, Ordering::AcqRel);
+            done.unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
     fn close(&self) -> bool {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         close(files.take())
@@ -154,11 +174,17 @@ impl SledStorage {
 }
 
 /// Closes the database; true if its files hold everything that was applied. After some failed
-/// writes sled waits for ever for them while it is dropped, hence the thread.
+/// writes sled waits for ever for them while it is dropped, and holds up every other database of
+/// the process: a broken one is left as it is, its lock included, until the process ends. The
+/// thread is for what we do not know of.
 fn close(files: Option<Files>) -> bool {
     let Some(files) = files else {
         return false;
     };
+    if files.is_broken.load(Ordering::Acquire) {
+        std::mem::forget(files);
+        return false;
+    }
     let is_settled = files.is_settled.load(Ordering::Acquire);
     let (done, closed) = mpsc::channel();
     let work = move || {
@@ -172,8 +198,12 @@ fn close(files: Option<Files>) -> bool {
 
 impl Read for SledStorage {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.with("read", |files| {
-            Ok(files.db.get(key)?.map(|value| value.to_vec()))
+        if key.first() == Some(&split::PIECES) {
+            return Ok(None);
+        }
+        self.with("read", |files| match files.db.get(key)? {
+            Some(stored) => split::whole(&files.db, key, &stored),
+            None => Ok(None),
         })
     }
 
@@ -184,6 +214,7 @@ impl Read for SledStorage {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Entry>, Error> {
+        let end = end.min([split::PIECES].as_slice());
         if start >= end {
             return Ok(Vec::new());
         }
@@ -196,8 +227,10 @@ impl Read for SledStorage {
                     Order::Descending => range.next_back(),
                 };
                 let Some(entry) = next else { break };
-                let (key, value) = entry?;
-                found.push((key.to_vec(), value.to_vec()));
+                let (key, stored) = entry?;
+                if let Some(value) = split::whole(&files.db, &key, &stored)? {
+                    found.push((key.to_vec(), value));
+                }
             }
             Ok(found)
         })
@@ -206,25 +239,21 @@ impl Read for SledStorage {
 
 impl Storage for SledStorage {
     fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
-        let mut batch = sled::Batch::default();
-        for op in ops {
-            match op {
-                Op::Put { key, value } => batch.insert(key, value),
-                Op::Delete { key } => batch.remove(key),
-            }
+        if ops.iter().any(|op| op.key().starts_with(&[split::PIECES])) {
+            return Err(failed("apply", &"a key begins with the byte 0xff, which is ours"));
         }
-        self.with("apply", |files| {
-            files.is_settled.store(false, Ordering::Release);
-            files.db.apply_batch(batch)
+        self.change("apply", |files| {
+            files.db.apply_batch(split::batch(&files.db, ops)?)
         })
     }
 
     fn sync(&self) -> Result<(), Error> {
-        self.with("sync", |files| {
+        self.change("sync", |files| {
             files.db.flush()?;
             if self.is_synced {
-                files.sync()?;
+                files.log.sync_all()?;
             }
+            files.check_linked()?;
             files.is_settled.store(true, Ordering::Release);
             Ok(())
         })
@@ -273,7 +302,6 @@ fn sealed(dir: &Path) -> std::io::Result<()> {
     for _ in 0..LOCK_TRIES {
         if flock(&log, FlockOperation::NonBlockingLockExclusive).is_ok() {
             log.sync_all()?;
-            Blobs::below(dir).sync()?;
             return seal::put_on(dir);
         }
         std::thread::sleep(LOCK_PAUSE);
@@ -298,16 +326,19 @@ impl Files {
         Ok(Self {
             db,
             log,
-            blobs: Mutex::new(Blobs::below(dir)),
             is_settled: AtomicBool::new(true),
+            is_broken: AtomicBool::new(false),
         })
     }
 
-    fn sync(&self) -> std::io::Result<()> {
-        // Blobs first: the log must not point at one that a power cut takes away.
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        blobs.sync()?;
-        self.log.sync_all()
+    /// A deleted log takes writes like any other, and nobody will ever read them.
+    fn check_linked(&self) -> std::io::Result<()> {
+        let links = rustix::fs::fstat(&self.log)?.st_nlink;
+        if links == 0 {
+            let deleted = "the database was deleted while it was in use";
+            return Err(std::io::Error::new(std::io::ErrorKind::NotFound, deleted));
+        }
+        Ok(())
     }
 }
 
