@@ -130,6 +130,23 @@ impl<E: Clone> Outbox<E> {
         self.pending.iter().map(waiting).collect()
     }
 
+    /// What to remember of those that have been tried, if the rest is read again; one that is
+    /// under way counts as failed until it is heard of.
+    pub(crate) fn tried(&self, now: i64) -> Retries {
+        let tried = |(seq, pending): (&u64, &Pending<E>)| {
+            let attempts = pending.attempts;
+            match pending.state {
+                State::Waiting { until } => Some((*seq, attempts, until)),
+                State::InFlight => {
+                    let until = now.saturating_add(retry_ms(attempts));
+                    Some((*seq, attempts.saturating_add(1), until))
+                }
+                State::Uncommitted | State::Ready => None,
+            }
+        };
+        self.pending.iter().filter_map(tried).collect()
+    }
+
     /// Effects found on disk go on waiting as they did before the object slept.
     pub(crate) fn resume(&mut self, retries: &Retries) {
         for &(seq, attempts, until) in retries {
@@ -167,6 +184,24 @@ fn retry_ms(attempts: u32) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_tried_waits_when_it_is_read_again() {
+        let mut outbox = Outbox::default();
+        for (seq, effect) in (1..).zip("abc".chars()) {
+            outbox.restore(seq, effect);
+        }
+        outbox.take_ready(0, 2);
+        outbox.failed(1, 100);
+        let mut again = Outbox::default();
+        for (seq, effect) in (1..).zip("abc".chars()) {
+            again.restore(seq, effect);
+        }
+        again.resume(&outbox.tried(1_000));
+        assert_eq!(seqs(&again.take_ready(1_000, 9)), [3]);
+        assert!(again.acknowledged(2));
+        assert_eq!(again.next_retry(), Some(2_100));
+    }
 
     #[test]
     fn waiting_goes_on_over_a_sleep() {

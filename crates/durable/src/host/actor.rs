@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use tokio::task::AbortHandle;
 
+use super::acked::Acked;
 use super::call::{Call, Permit};
 use super::core::Core;
 use super::registry::{Registry, SleepAnswer};
@@ -42,7 +43,7 @@ pub(super) struct ObjectActor<O: Object> {
     /// None until it has been read from disk.
     pub(super) outbox: Option<Outbox<O::Effect>>,
     /// Acknowledged effects that are still on disk.
-    pub(super) acked: Vec<u64>,
+    pub(super) acked: Acked,
     /// What the outbox has to know of its time before a sleep.
     pub(super) retries: Retries,
     pub(super) submitted: u64,
@@ -137,7 +138,7 @@ impl<O: Object> ObjectActor<O> {
             parked: VecDeque::new(),
             parked_wakes: Vec::new(),
             outbox: None,
-            acked: Vec::new(),
+            acked: Acked::default(),
             retries,
             submitted: 0,
             committed: Arc::default(),

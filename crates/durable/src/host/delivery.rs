@@ -4,6 +4,7 @@
 //! strands no effect and no wake time has to be written beside each effect.
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::Addr;
@@ -73,10 +74,11 @@ impl<O: Object> ObjectActor<O> {
         let Landed { seq, result } = landed;
         let now = self.shared.core.now();
         let Some(outbox) = &mut self.outbox else {
-            return;
+            // It is being read again, and will not have this one.
+            return if result.is_ok() { self.acked.add(seq) };
         };
         match result {
-            Ok(()) if outbox.acknowledged(seq) => self.acked.push(seq),
+            Ok(()) if outbox.acknowledged(seq) => self.acked.add(seq),
             Ok(()) => {}
             Err(reason) => {
                 tracing::debug!(object = %self.id, seq, reason, "an effect will be sent again");
@@ -90,13 +92,14 @@ impl<O: Object> ObjectActor<O> {
     /// Removes acknowledged effects from disk; without a place in the queue the next turn does.
     pub(super) fn forget_acked(&mut self) {
         let shared = std::sync::Arc::clone(&self.shared);
-        if self.acked.is_empty() {
+        let is_full = shared.core.committer.full().borrow().is_some();
+        if self.acked.is_empty() || is_full {
             return;
         }
         let Ok(slot) = shared.core.committer.reserve() else {
             return;
         };
-        let acked = std::mem::take(&mut self.acked);
+        let acked = self.take_acked();
         let gone = acked
             .into_iter()
             .map(|seq| Op::Delete {
@@ -104,6 +107,12 @@ impl<O: Object> ObjectActor<O> {
             })
             .collect();
         self.submit(slot, None, gone, drop);
+    }
+
+    /// For the next batch that is submitted.
+    pub(super) fn take_acked(&mut self) -> Vec<u64> {
+        let committed = self.committed.load(Ordering::Acquire);
+        self.acked.take(self.submitted + 1, committed)
     }
 }
 

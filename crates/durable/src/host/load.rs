@@ -97,6 +97,9 @@ impl<O: Object> ObjectActor<O> {
             if let Some(outbox) = read.outbox {
                 let mut outbox = outbox?;
                 outbox.resume(&std::mem::take(&mut self.retries));
+                for seq in self.acked.waiting() {
+                    outbox.acknowledged(*seq);
+                }
                 self.outbox = Some(outbox);
                 self.pump(addr);
             }

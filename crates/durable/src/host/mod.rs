@@ -6,6 +6,7 @@
 //!   └──────────── reply ◄── Committer (one thread) ◄──────┘
 //! ```
 
+mod acked;
 mod actor;
 mod call;
 mod core;

@@ -4,6 +4,7 @@
 //! No barrier is needed: the committer takes nothing more of a life that is over.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::actor::{ObjectActor, Phase};
 use crate::Object;
@@ -25,9 +26,12 @@ impl<O: Object> ObjectActor<O> {
         self.drop_instance();
         self.phase = Phase::Cold;
         // It may hold effects of refused turns, and lack those of a turn that was stored after
-        // all; what is delivered twice has the same number.
-        self.outbox = None;
-        self.acked.clear();
+        // all; what is delivered twice has the same number. What was tried goes on waiting: a
+        // full disk must not make us send without a pause.
+        if let Some(outbox) = self.outbox.take() {
+            self.retries = outbox.tried(self.shared.core.now());
+        }
+        self.acked.give_back(self.committed.load(Ordering::Acquire));
         self.submitted = 0;
         self.committed = Arc::default();
         self.origin = Arc::new(Origin {

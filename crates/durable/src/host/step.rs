@@ -272,7 +272,7 @@ impl<O: Object> ObjectActor<O> {
             Some(pending) => NewAlarm::At(pending.fire_at),
             None => NewAlarm::Gone,
         };
-        let acked = std::mem::take(&mut self.acked);
+        let acked = self.take_acked();
         ops.extend(acked.into_iter().map(|seq| Op::Delete {
             key: self.keys.effect(seq),
         }));
