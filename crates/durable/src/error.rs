@@ -138,7 +138,9 @@ pub enum Error {
         text: String,
     },
     /// Two object types claim one namespace on one host.
-    #[error("namespace {namespace:?} belongs to another object type, or is no valid name (1 to 24 bytes without NUL)")]
+    #[error(
+        "namespace {namespace:?} belongs to another object type, or is no valid name (1 to 24 bytes without NUL)"
+    )]
     NamespaceTaken {
         /// The namespace.
         namespace: String,

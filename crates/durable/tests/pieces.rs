@@ -105,7 +105,9 @@ fn the_longest_keys_and_values_make_no_file_beside_the_log() {
     let mut chance = StdRng::seed_from_u64(12);
     let key = |n: u32| {
         // They differ at once, so that no common beginning makes them shorter.
-        let mut key = (n.wrapping_mul(2_654_435_761) & 0x7fff_ffff).to_be_bytes().to_vec();
+        let mut key = (n.wrapping_mul(2_654_435_761) & 0x7fff_ffff)
+            .to_be_bytes()
+            .to_vec();
         key.resize(KEY, b'x');
         key
     };
@@ -140,5 +142,5 @@ fn a_store_whose_directory_is_taken_away_holds_up_no_other() {
         other.sync().unwrap();
         done.send(()).unwrap();
     });
-    ended.recv_timeout(Duration::from_secs(60)).unwrap();
+    ended.recv_timeout(Duration::from_mins(1)).unwrap();
 }

@@ -32,7 +32,10 @@ impl Acked {
 
     /// Batches beyond `committed` will never be durable: what they had to remove waits again.
     pub(super) fn give_back(&mut self, committed: u64) {
-        let lost = self.under_way.drain(..).filter(|(batch, _)| *batch > committed);
+        let lost = self
+            .under_way
+            .drain(..)
+            .filter(|(batch, _)| *batch > committed);
         self.waiting.extend(lost.map(|(_, seq)| seq));
     }
 

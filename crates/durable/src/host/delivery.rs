@@ -75,7 +75,10 @@ impl<O: Object> ObjectActor<O> {
         let now = self.shared.core.now();
         let Some(outbox) = &mut self.outbox else {
             // It is being read again, and will not have this one.
-            return if result.is_ok() { self.acked.add(seq) };
+            if result.is_ok() {
+                self.acked.add(seq);
+            }
+            return;
         };
         match result {
             Ok(()) if outbox.acknowledged(seq) => self.acked.add(seq),

@@ -1,4 +1,5 @@
-//! The store on disk, on sled 0.34.7: the only file that names sled.
+//! The store on disk, on sled 0.34.7: with the pieces of large values below it, the only place
+//! that names sled.
 //!
 //! What it repairs: `flush` does not reach the disk (own fsync after it), large values become files
 //! that are never synced (stored in pieces), an unreadable database opens as an empty one (marker
@@ -240,7 +241,10 @@ impl Read for SledStorage {
 impl Storage for SledStorage {
     fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
         if ops.iter().any(|op| op.key().starts_with(&[split::PIECES])) {
-            return Err(failed("apply", &"a key begins with the byte 0xff, which is ours"));
+            return Err(failed(
+                "apply",
+                &"a key begins with the byte 0xff, which is ours",
+            ));
         }
         self.change("apply", |files| {
             files.db.apply_batch(split::batch(&files.db, ops)?)
