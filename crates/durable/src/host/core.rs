@@ -30,6 +30,10 @@ impl Drop for Loads {
     }
 }
 
+/// Each thread keeps memory of its own, which more of them do not make faster; a load that hangs
+/// keeps one of them.
+const LOAD_THREADS_MAX: usize = 32;
+
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) epoch: u64,
@@ -57,6 +61,7 @@ impl Core {
     ) -> Result<Self, Error> {
         let loads = tokio::runtime::Builder::new_current_thread()
             .thread_name("durable-load")
+            .max_blocking_threads(LOAD_THREADS_MAX)
             .build();
         let loads = loads.map_err(|e| Error::Start {
             reason: e.to_string(),

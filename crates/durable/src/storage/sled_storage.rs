@@ -24,7 +24,9 @@ mod marker;
 mod seal;
 mod split;
 
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// What is in use lives in the objects, and the system caches the file: a larger one only costs
+/// memory.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// A closed database may hold its lock for a moment, until its own threads have ended.
 const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
