@@ -24,6 +24,8 @@ pub(crate) const NAME_BYTES_MAX: usize = 360;
 pub(crate) const SENTINEL: &[u8] = b"s/sentinel";
 /// Counts the openings of the store.
 pub(crate) const EPOCH: &[u8] = b"s/epoch";
+/// The epoch that the last restore began with; none in a store that was never restored.
+pub(crate) const RESTORED: &[u8] = b"s/restored";
 /// Every commit up to this number is in the records themselves; what is later is in the journal.
 pub(crate) const SEQ: &[u8] = b"s/seq";
 /// All journal records begin so.

@@ -13,6 +13,7 @@ pub struct Store {
     pub(crate) journal: Arc<Journal>,
     pub(crate) writer: Writer,
     pub(crate) epoch: u64,
+    restored: u64,
 }
 
 impl Store {
@@ -44,11 +45,8 @@ impl Store {
     }
 
     fn with_mark(storage: Arc<dyn Storage>, mark: Option<Mark>) -> Result<Self, Error> {
-        let last = match storage.get(keys::EPOCH)? {
-            Some(value) => record::open_json::<u64>("", keys::EPOCH, &value)?,
-            None => 0,
-        };
-        let epoch = last.saturating_add(1);
+        let epoch = Self::last_epoch(&*storage)?.saturating_add(1);
+        let restored = number(&*storage, keys::RESTORED)?;
         let writer = Writer::open(storage, epoch, mark)?;
         let value = record::seal_json(keys::EPOCH, epoch, &epoch)?;
         let storage = Arc::clone(writer.base());
@@ -61,7 +59,13 @@ impl Store {
             journal: Arc::clone(writer.journal()),
             writer,
             epoch,
+            restored,
         })
+    }
+
+    /// How often that storage was opened as a store.
+    pub(crate) fn last_epoch(storage: &dyn Storage) -> Result<u64, Error> {
+        number(storage, keys::EPOCH)
     }
 
     /// Reads everything once: records and their checksums, alarms and their index, the journal
@@ -78,8 +82,22 @@ impl Store {
         self.epoch
     }
 
+    /// The number from which this store's epochs count since it was restored from a backup; 0 if
+    /// it never was. It is beyond any epoch and any unix second of what was lived after that
+    /// backup: numbers that begin here were never given out before.
+    pub fn restored(&self) -> u64 {
+        self.restored
+    }
+
     /// The number of the last durable commit.
     pub fn last_seq(&self) -> u64 {
         *self.journal.last_seq().borrow()
+    }
+}
+
+fn number(storage: &dyn Storage, key: &[u8]) -> Result<u64, Error> {
+    match storage.get(key)? {
+        Some(value) => record::open_json("", key, &value),
+        None => Ok(0),
     }
 }

@@ -89,7 +89,7 @@ fn a_later_format_is_left_untouched() {
         refused,
         Err(Error::Newer {
             found: 7,
-            supported: 1
+            supported: 2
         })
     );
     assert_eq!(files(dir.path()), before);
@@ -128,7 +128,7 @@ fn a_creation_that_was_cut_short_is_begun_again() {
     .unwrap();
     drop(SledStorage::open(dir.path()).unwrap());
     let marker = fs::read_to_string(dir.path().join("WELLHEAD-STORE")).unwrap();
-    assert_eq!(marker, "wellhead-store format 1 ready\n");
+    assert_eq!(marker, "wellhead-store format 2 ready\n");
 
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("WELLHEAD-STORE"), "").unwrap();

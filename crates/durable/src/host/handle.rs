@@ -62,6 +62,7 @@ impl Host {
             journal,
             writer,
             epoch,
+            ..
         } = store;
         let (committer, committing) = Committer::start(writer, settings.commit_queue_max)?;
         let core = Arc::new(Core::new(journal, epoch, settings, committer)?);

@@ -23,6 +23,7 @@ mod ballast;
 mod marker;
 mod seal;
 mod split;
+mod upgrade;
 
 /// What is in use lives in the objects, and the system caches the file: a larger one only costs
 /// memory.
@@ -62,7 +63,9 @@ impl SledStorage {
     /// Opens the store in `dir`, or creates it there if the directory is missing or empty.
     ///
     /// # Errors
-    /// `NotOurs`, `Newer`, `Busy` and `Damaged` leave the directory untouched; `Corrupt` if the
+    /// `NotOurs`, `Newer`, `Busy` and `Damaged` leave the directory untouched. A store of an
+    /// earlier format is backed up beside it and upgraded; whatever ends that leaves a store that
+    /// the next opening goes on with. `Corrupt` if the
     /// database does not carry our sentinel; `Storage` for anything the system refuses.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_as(dir.as_ref(), true)
@@ -79,7 +82,7 @@ impl SledStorage {
     pub(crate) fn is_at(dir: &Path) -> bool {
         matches!(
             marker::check(dir),
-            Ok(marker::State::Ready | marker::State::Creating)
+            Ok(marker::State::Ready | marker::State::Old | marker::State::Creating)
         )
     }
 
@@ -97,13 +100,16 @@ impl SledStorage {
             is_synced,
             _lock: lock,
         };
-        if state == marker::State::Ready {
-            storage.check_sentinel()?;
-        } else {
-            storage.write_sentinel()?;
-            marker::sync_dir(dir)?;
-            marker::set_ready(dir)?;
-        }
+        let storage = match state {
+            marker::State::Ready => storage.check_sentinel().map(|()| storage)?,
+            marker::State::Old => upgrade::run(storage)?,
+            marker::State::Absent | marker::State::Creating => {
+                storage.write_sentinel()?;
+                marker::sync_dir(dir)?;
+                marker::set_ready(dir)?;
+                storage
+            }
+        };
         storage.refill()?;
         Ok(storage)
     }
@@ -118,14 +124,20 @@ impl SledStorage {
     }
 
     fn check_sentinel(&self) -> Result<(), Error> {
-        let expected = marker::FORMAT.to_be_bytes();
-        match self.get(keys::SENTINEL)? {
-            Some(value) if value == expected => Ok(()),
-            Some(_) => Err(corrupt("the sentinel has another value")),
-            None => Err(corrupt(
-                "the sentinel is missing: the database was not readable",
-            )),
+        match self.sentinel()? {
+            marker::FORMAT => Ok(()),
+            _ => Err(corrupt("the sentinel has another value")),
         }
+    }
+
+    /// The format that the database itself tells.
+    fn sentinel(&self) -> Result<u32, Error> {
+        let missing = "the sentinel is missing: the database was not readable";
+        let value = self.get(keys::SENTINEL)?.ok_or_else(|| corrupt(missing))?;
+        let value = value.try_into();
+        value
+            .map(u32::from_be_bytes)
+            .map_err(|_| corrupt("the sentinel has another value"))
     }
 
     /// Works on the open database. sled panics on some kinds of damage, here as at opening.

@@ -15,7 +15,9 @@ use super::failed;
 use crate::Error;
 
 /// The newest format that this crate reads, and the one it writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
+/// The one before, which is upgraded at its opening.
+pub(super) const FORMAT_OLD: u32 = 1;
 const MARKER: &str = "WELLHEAD-STORE";
 const LOCK: &str = "LOCK";
 const HEAD: &str = "wellhead-store format ";
@@ -31,6 +33,8 @@ pub(super) enum State {
     Creating,
     /// A store.
     Ready,
+    /// A store of the format before, or one whose upgrade was cut short.
+    Old,
 }
 
 /// Judges the directory without writing into it.
@@ -53,8 +57,9 @@ fn read(dir: &Path, text: &str) -> Result<State, Error> {
             found,
             supported: FORMAT,
         }),
-        (Some(_), Some(READY)) => Ok(State::Ready),
-        (Some(_), Some(CREATING)) => Ok(State::Creating),
+        (Some(FORMAT), Some(READY)) => Ok(State::Ready),
+        (Some(FORMAT_OLD), Some(READY)) => Ok(State::Old),
+        (Some(FORMAT_OLD | FORMAT), Some(CREATING)) => Ok(State::Creating),
         // The crash hit while the very first bytes were written.
         _ if text.is_empty() && !dir.join("db").exists() => Ok(State::Creating),
         _ => Err(Error::NotOurs {
@@ -92,7 +97,8 @@ pub(super) fn create(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// Says that the store is complete: from now on a missing sentinel is damage.
+/// Says that the store is complete and of our format: from now on a missing sentinel is damage,
+/// and an older program leaves it alone.
 pub(super) fn set_ready(dir: &Path) -> Result<(), Error> {
     let fresh = dir.join("WELLHEAD-STORE.new");
     write_synced(&fresh, &line(READY))?;
