@@ -144,6 +144,24 @@ async fn a_failed_alarm_stores_nothing_but_its_counter_and_comes_again() {
     assert_eq!(soon(cell.send(Read)).await, Ok(101));
 }
 
+/// So no crash finds it used up and not run, nor run and not used up.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_run_is_one_commit_with_its_own_end() {
+    let world = World::new();
+    let last = world.host.last_seq();
+    world.lab.on_alarm(OnAlarm::Fail);
+    soon(world.cell("a").send(SetAlarm(Some(START))))
+        .await
+        .unwrap();
+    let next = until_next_at(&world, |at| at > Some(START)).await.unwrap();
+    assert_eq!(*last.borrow(), 2, "a failed run");
+    world.lab.on_alarm(OnAlarm::Succeed);
+    world.clock.advance(next - START);
+    until_next_at(&world, |at| at.is_none()).await;
+    assert_eq!(*last.borrow(), 3, "a run");
+    assert_eq!(soon(world.cell("a").send(Read)).await, Ok(100));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_retry_counter_survives_a_restart() {
     let world = World::new();
