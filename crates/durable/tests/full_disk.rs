@@ -149,20 +149,25 @@ async fn a_write_that_fails_for_want_of_room_is_settled_by_opening_again() {
     assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
 }
 
-/// D2: what a disk says that is broken, nobody repeats as if nothing had happened.
+/// D2: what a disk says that is broken, nobody repeats as if nothing had happened. D8: nor on a
+/// file system that has become read-only.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_disk_is_the_end_at_once() {
-    for point in 0..2 {
+    let faults = [
+        (Fault::Io, "os error 5"),
+        (Fault::ReadOnly, "Read-only file system"),
+    ];
+    for (point, (fault, words)) in (0..2).flat_map(|point| faults.map(|fault| (point, fault))) {
         let storage = Arc::new(FaultyStorage::new(1));
         let Life { host, cells, .. } = on(&storage);
         let cell = cells.stub(&id("a"));
         assert_eq!(soon(cell.send(Add(5))).await, Ok(5));
         let points = storage.points();
-        storage.fail_at(points + point, Fault::Io);
+        storage.fail_at(points + point, fault);
         assert_eq!(soon(cell.send(Add(1))).await, Err(Error::OutcomeUnknown));
         let mut fatal = host.fatal();
         let reason = soon(fatal.wait_for(Option::is_some)).await.unwrap().clone();
-        assert!(reason.unwrap().contains("os error 5"));
+        assert!(reason.unwrap().contains(words));
         assert_eq!(soon(cell.send(Read)).await, Err(Error::OutcomeUnknown));
         assert_eq!(storage.points(), points + point + 1, "it was tried again");
         assert_eq!(storage.reopened(), 0);
@@ -211,6 +216,12 @@ impl Tiny {
         let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
         let block = vec![0; 4_096];
         while file.write_all(&block).is_ok() {}
+    }
+
+    fn remount(&self, mode: &str) {
+        let mut mount = Command::new("mount");
+        let mount = mount.args(["-o", &format!("remount,{mode}")]).arg(&self.0);
+        assert!(mount.status().unwrap().success(), "{mount:?}");
     }
 
     fn free(&self) {
@@ -320,4 +331,22 @@ fn on_a_real_file_system_a_storage_that_ran_full_opens_again_in_place() {
     let value = storage.get(b"n").unwrap().unwrap();
     let value = u32::from_be_bytes(value.try_into().unwrap());
     assert!((synced..=synced + 1).contains(&value), "{synced} {value}");
+}
+
+/// D8: a start on a read-only file system says so, and the store is as it was when it is writable.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_real_file_system_that_is_read_only_a_start_is_refused_with_the_reason() {
+    let root = tempfile::tempdir().unwrap();
+    let tiny = Tiny::mount(&root.path().join("tiny"), 24);
+    let dir = tiny.0.join("store");
+    let Life { host, cells, .. } = live(Store::open(&dir).unwrap());
+    assert_eq!(soon(cells.stub(&id("a")).send(Add(5))).await, Ok(5));
+    soon(host.stop()).await;
+    tiny.remount("ro");
+    let refused = Store::open(&dir).unwrap_err().to_string();
+    assert!(refused.contains("Read-only file system"), "{refused}");
+    tiny.remount("rw");
+    let Life { host, cells, .. } = live(Store::open(&dir).unwrap());
+    assert_eq!(soon(cells.stub(&id("a")).send(Read)).await, Ok(5));
+    soon(host.stop()).await;
 }

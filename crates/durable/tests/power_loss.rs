@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use durable::storage::Op;
+use durable::{SledStorage, Storage as _};
 use trial::{Fsync, Tally, Writer, find};
 
 const BATCHES_MIN: usize = 1_000;
@@ -171,4 +173,25 @@ fn without_the_own_fsync_the_same_cuts_lose_batches() {
     let tally = trials(name, trial::trials(100).min(30), Fsync::TakenOut);
     tally.print("own fsync taken out");
     assert!(tally.with_loss + tally.not_opened > 0, "{tally:?}");
+}
+
+/// D8: ext4 becomes read-only by itself when it meets an error; `abort` makes it meet one.
+#[test]
+#[ignore = "needs root and loop devices: just power-loss"]
+fn a_file_system_that_becomes_read_only_is_told_by_the_next_write() {
+    let image = Image::new();
+    let storage = SledStorage::open(image.store()).unwrap();
+    let write = |n: u8| {
+        let (key, value) = (b"n".to_vec(), vec![n; 10_000]);
+        storage.apply(vec![Op::Put { key, value }])?;
+        storage.sync()
+    };
+    write(1).unwrap();
+    run(Command::new("mount")
+        .args(["-o", "remount,abort"])
+        .arg(&image.mount));
+    let refused = write(2).unwrap_err();
+    assert!(!refused.is_full(), "{refused}");
+    let text = refused.to_string();
+    assert!(text.contains("Read-only file system"), "{text}");
 }

@@ -35,6 +35,9 @@ pub enum Fault {
     NoSpace,
     /// The disk is broken. Every write fails from then on.
     Io,
+    /// The file system has become read-only, as some do after an error. Every write fails from
+    /// then on.
+    ReadOnly,
     /// The process dies at this call: this one and all others fail, reads too.
     Crash,
 }
@@ -168,7 +171,7 @@ impl State {
     fn check_read(&self) -> Result<(), Error> {
         match self.down {
             Some(Fault::Crash) => Err(failed("read", Fault::Crash)),
-            Some(Fault::NoSpace | Fault::Io) | None => Ok(()),
+            Some(Fault::NoSpace | Fault::Io | Fault::ReadOnly) | None => Ok(()),
         }
     }
 
@@ -242,7 +245,9 @@ impl Storage for FaultyStorage {
         let mut state = self.state();
         state.reopened += 1;
         match state.down {
-            Some(fault @ (Fault::Crash | Fault::Io)) => Err(failed("open", fault)),
+            Some(fault @ (Fault::Crash | Fault::Io | Fault::ReadOnly)) => {
+                Err(failed("open", fault))
+            }
             Some(Fault::NoSpace) | None => {
                 state.survivors(Left::Any);
                 state.down = None;
@@ -256,6 +261,7 @@ fn failed(action: &'static str, fault: Fault) -> Error {
     let reason = match fault {
         Fault::NoSpace => "No space left on device (os error 28)",
         Fault::Io => "Input/output error (os error 5)",
+        Fault::ReadOnly => "Read-only file system (os error 30)",
         Fault::Crash => "the process has died, as told",
     };
     Error::Storage {
