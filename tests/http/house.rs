@@ -1,6 +1,9 @@
 //! A house for the tests: runtime, facade and clients. Owns no expectation.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use reqwest::{Method, RequestBuilder, Response, header::HeaderMap};
@@ -19,7 +22,8 @@ pub(crate) struct House {
     pub(crate) admin: String,
     pub(crate) viewer: String,
     client: reqwest::Client,
-    _dir: TempDir,
+    settings: Settings,
+    dir: TempDir,
 }
 
 /// One answer, read to its end.
@@ -81,18 +85,29 @@ impl House {
 
     /// The same house after the end of its process: everything starts again on the same data.
     pub(crate) async fn restarted(self) -> Self {
+        self.restarted_after(Duration::from_secs(20), |_| ()).await
+    }
+
+    /// The same, with some work on the data directory while nobody uses it.
+    pub(crate) async fn restarted_after(self, stop: Duration, work: impl FnOnce(&Path)) -> Self {
         let Self {
             facade,
             runtime,
-            _dir: dir,
+            settings,
+            dir,
             ..
         } = self;
         facade.stop().await;
         drop(facade);
-        runtime.stop(Duration::from_secs(20)).await;
+        runtime.stop(stop).await;
         drop(runtime);
-        let settings = Settings::new(dir.path().join("data"));
+        work(&settings.data_dir);
         Self::open(dir, settings, |settings| settings).await
+    }
+
+    /// Beside the data directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     async fn open(
@@ -100,7 +115,7 @@ impl House {
         settings: Settings,
         facade: impl FnOnce(FacadeSettings) -> FacadeSettings,
     ) -> Self {
-        let runtime = Box::pin(Runtime::start(settings)).await.unwrap();
+        let runtime = Box::pin(Runtime::start(settings.clone())).await.unwrap();
         let given = FacadeSettings {
             jwt_secret: Some(SecretString::from(SECRET)),
             ..FacadeSettings::loopback()
@@ -123,7 +138,8 @@ impl House {
             admin,
             viewer,
             client,
-            _dir: dir,
+            settings,
+            dir,
         }
     }
 

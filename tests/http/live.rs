@@ -3,30 +3,37 @@
 //! The dispatch is real: the rig has sent it and the container holds it. It stays at its start,
 //! because the repository's server takes the connection and never answers.
 
-use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use rig::{Input, NewBead, Preflight, RigConfig, RigId};
 use runtime::{Environment, RigStub};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::timeout};
 
-use crate::house::{House, jwt_of, send, text};
+use crate::house::{Answer, House, jwt_of, send, text};
 
 const SOON: Duration = Duration::from_secs(20);
 
-struct Live {
-    house: House,
-    rig: RigId,
+pub(crate) struct Live {
+    pub(crate) house: House,
+    pub(crate) rig: RigId,
     agent: String,
     bead: String,
     town: String,
-    dispatch: String,
+    pub(crate) dispatch: String,
     _silent: TcpListener,
     _bin: tempfile::TempDir,
 }
 
 impl Live {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
+        let mut live = Self::hooked(|settings| settings).await;
+        live.dispatch = live.dispatched_beyond("").await;
+        live
+    }
+
+    /// The same before its dispatch: the checks are not through.
+    pub(crate) async fn hooked(place: impl FnOnce(runtime::Settings) -> runtime::Settings) -> Self {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let bin = tempfile::tempdir().unwrap();
         let program = bin.path().join("kilo");
@@ -39,7 +46,7 @@ impl Live {
                     token: Some(secrecy::SecretString::from("a-token")),
                     ..Environment::default()
                 },
-                ..settings
+                ..place(settings)
             },
             |facade| facade,
         )
@@ -67,19 +74,72 @@ impl Live {
             .unwrap();
         let stub = house.runtime.rig(&row.id).unwrap();
         let (bead, agent) = stub.sling(NewBead::issue("work")).await.unwrap();
-        pass_checks(&house, &stub).await;
-        let bead = stub.bead(&bead.id).await.unwrap().unwrap();
-        let dispatch = bead.dispatch_id().expect("dispatched").to_string();
         Self {
             house,
             rig: row.id,
             agent: agent.id.to_string(),
             bead: bead.id.to_string(),
             town: town.id.to_string(),
-            dispatch,
+            dispatch: String::new(),
             _silent: silent,
             _bin: bin,
         }
+    }
+
+    /// The bead's next dispatch, after the one named. The program of these tests hangs, so no check
+    /// is ever answered: that is done here, in its place, as often as one is asked for.
+    pub(crate) async fn dispatched_beyond(&self, old: &str) -> String {
+        let stub = self.stub();
+        let bead = rig::BeadId::new(self.bead.as_str()).unwrap();
+        let mut changes = self.house.runtime.changes();
+        let dispatched = timeout(SOON, async {
+            loop {
+                let (no, now) = {
+                    let bead = bead.clone();
+                    let look = stub.look(move |rig, _| {
+                        let now = rig.bead(&bead).and_then(rig::Bead::dispatch_id);
+                        (rig.record().preflight_no, now)
+                    });
+                    look.await.unwrap()
+                };
+                // The first check is asked for before the container runs.
+                if no >= 2 {
+                    stub.tell(passed(no)).await.unwrap();
+                }
+                match now.map(|now| now.to_string()) {
+                    Some(now) if now != old => return now,
+                    _ => changes.changed().await.unwrap(),
+                }
+            }
+        });
+        dispatched.await.expect("a dispatch")
+    }
+
+    /// Who is on board of the town's container.
+    pub(crate) async fn aboard(&self) -> Vec<runtime::Aboard> {
+        let town = rig::TownId::new(self.town.as_str()).unwrap();
+        self.house.runtime.container(&town).await.aboard
+    }
+
+    pub(crate) fn stub(&self) -> RigStub {
+        self.house.runtime.rig(&self.rig).unwrap()
+    }
+
+    /// The same after the end of its process, and some work on its data directory.
+    pub(crate) async fn restarted_after(self, work: impl FnOnce(&Path)) -> Self {
+        let house = self.house;
+        let house = house.restarted_after(Duration::from_millis(100), work);
+        let house = house.await;
+        Self { house, ..self }
+    }
+
+    /// A report of the agent, with the token of that dispatch.
+    pub(crate) async fn report(&self, dispatch: &str, rest: &str) -> Answer {
+        let token = self.token(Some(dispatch));
+        let request = self
+            .house
+            .with_token(&token, "POST", &self.agent_path(rest));
+        send(request.json(&report(rest))).await
     }
 
     fn token(&self, dispatch: Option<&str>) -> String {
@@ -93,36 +153,20 @@ impl Live {
         format!("/api/rigs/{}/agents/{}{rest}", self.rig, self.agent)
     }
 
-    async fn bead(&self) -> Value {
+    pub(crate) async fn bead(&self) -> Value {
         let path = format!("/api/rigs/{}/beads/{}", self.rig, self.bead);
         self.house.get(&path).await.data(200)
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.house.facade.stop().await;
         self.house.runtime.stop(Duration::from_millis(100)).await;
     }
 }
 
-/// The first check is asked for before the container runs, the second one by its start. The program
-/// of these tests hangs, so no check is ever answered: it is done here, in its place.
-async fn pass_checks(house: &House, rig: &RigStub) {
-    let mut changes = house.runtime.changes();
-    let asked = timeout(SOON, async {
-        loop {
-            let no = rig.look(|rig, _| rig.record().preflight_no).await.unwrap();
-            if no >= 2 {
-                return no;
-            }
-            changes.changed().await.unwrap();
-        }
-    });
-    let no = asked.await.expect("the container starts");
-    let passed = Input::PreflightDone {
-        no,
-        result: Preflight::Passed,
-    };
-    rig.tell(passed).await.unwrap();
+pub(crate) fn passed(no: u64) -> Input {
+    let result = Preflight::Passed;
+    Input::PreflightDone { no, result }
 }
 
 fn report(path: &str) -> Value {

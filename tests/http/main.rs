@@ -20,6 +20,7 @@ mod live;
 mod once;
 mod page;
 mod removal;
+mod restore;
 mod rigs;
 mod snapshot;
 mod towns;

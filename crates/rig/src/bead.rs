@@ -241,14 +241,40 @@ pub enum Phase {
 /// The three numbers of a bead. They survive re-hooks, other agents and restarts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbers {
-    /// Dispatches so far; only grows.
+    /// The number of the newest dispatch; only grows.
     pub dispatch_no: u64,
+    /// Numbers up to that one that were left out, because they may have been given out before a
+    /// backup was restored.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub left_out: u64,
     /// Charged failures in a row; the API's `attempts`.
     pub failures: u32,
     /// Prompts paid for, nudges included.
     pub prompts: u32,
     /// Recorded retries by a person; each grants `prompts_max` more prompts.
     pub retries: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Numbers {
+    /// Dispatches so far.
+    pub fn dispatches(&self) -> u64 {
+        self.dispatch_no.saturating_sub(self.left_out)
+    }
+
+    pub(crate) fn next_no(&self, numbers_from: u64) -> u64 {
+        self.dispatch_no.saturating_add(1).max(numbers_from)
+    }
+
+    pub(crate) fn take_no(&mut self, no: u64) {
+        let left_out = no.saturating_sub(self.dispatch_no).saturating_sub(1);
+        self.left_out = self.left_out.saturating_add(left_out);
+        self.dispatch_no = no;
+    }
 }
 
 /// One line of a bead's attempt log.

@@ -84,6 +84,8 @@ pub struct Rig {
     mail: BTreeMap<AgentId, BTreeMap<MailId, Mail>>,
     // Derived from the records in `apply` and nowhere else.
     views: Views,
+    // The lowest number that a new dispatch may have; of the store, not of the records.
+    numbers_from: u64,
 }
 
 /// Everything that a rig keeps in memory, as it is stored.
@@ -126,6 +128,20 @@ impl Rig {
             rig.put_mail(mail);
         }
         rig
+    }
+
+    /// New dispatches get no number below this one. A store that was restored from a backup has
+    /// forgotten which numbers were given out since: reports of those must not meet them again.
+    #[must_use]
+    pub fn numbering_from(self, numbers_from: u64) -> Self {
+        Self {
+            numbers_from,
+            ..self
+        }
+    }
+
+    pub(crate) fn numbers_from(&self) -> u64 {
+        self.numbers_from
     }
 
     /// The only mutator: puts a step's changes in place.

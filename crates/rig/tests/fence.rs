@@ -10,7 +10,8 @@ mod support;
 
 use support::{Bench, commit, completed, done_report, failed};
 use wellhead_rig::{
-    Beat, Class, Completion, DispatchOrder, Incarnation, Input, Outcome, Refused, Reply, Usage,
+    Beat, Class, Completion, DispatchId, DispatchOrder, Incarnation, Input, Outcome, Refused,
+    Reply, Usage,
 };
 
 /// The second dispatch runs; the first one's reports are still under way.
@@ -21,6 +22,28 @@ fn second_dispatch() -> (Bench, DispatchOrder, DispatchOrder) {
     assert_eq!(second.dispatch.no, 2);
     bench.start(&second.dispatch);
     (bench, first, second)
+}
+
+/// D13: what the state has forgotten with a restored backup is told apart by its number.
+#[test]
+fn after_a_restore_no_number_is_given_out_that_may_have_been_given_before() {
+    let (mut bench, first) = Bench::working();
+    bench.rig = bench.rig.clone().numbering_from(1_000);
+    bench.ok(Bench::over(&first.dispatch, failed(Class::Lost)));
+    let second = bench.dispatch().expect("the second dispatch").dispatch;
+    assert_eq!(second.no, 1_000);
+    bench.start(&second);
+    let forgotten = DispatchId {
+        no: 2,
+        ..second.clone()
+    };
+    let stale = Err(Refused::Stale(forgotten.clone()));
+    let late = bench.step(Bench::over(&forgotten, failed(Class::AgentFailed)));
+    assert_eq!(late, stale);
+    bench.ok(Bench::over(&second, failed(Class::Lost)));
+    let third = bench.dispatch().expect("the third dispatch").dispatch;
+    assert_eq!(third.no, 1_001);
+    assert_eq!(bench.bead(&third.bead).numbers.dispatches(), 3);
 }
 
 #[test]

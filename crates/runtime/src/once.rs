@@ -236,7 +236,7 @@ mod tests {
     fn a_request_is_carried_out_again_after_its_day() {
         let mut host = host();
         let id = ObjectId::from_name("rig").unwrap();
-        let mut rig = RigActor::load(&id, &host.records(), &Changes::new()).unwrap();
+        let mut rig = RigActor::load(&id, &host.records(), &Changes::new().into()).unwrap();
         let said = [START, START + ONCE_MS - 1, START + ONCE_MS].map(|now| {
             let tell = TellOnce {
                 input: Input::CreateBead(NewBead::issue("once a day")),

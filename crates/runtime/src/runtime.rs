@@ -23,7 +23,7 @@ use crate::{
     directory::{Directory, DirectoryActor},
     mail::{DirectoryMail, LedgerMail, RigMail},
     preflight::http_client,
-    rig_actor::{Changes, RigActor},
+    rig_actor::{Changes, RigActor, RigEnv},
     rig_desk::{self, RigDesk},
     rig_stub::RigStub,
     settings::Settings,
@@ -113,16 +113,24 @@ impl Runtime {
             arbiters: settings.arbiters,
             ..durable::Settings::default()
         };
-        let host =
-            blocking(move || Store::open(store_dir).and_then(|s| Host::start(s, host_settings)))
-                .await??;
+        let opened = blocking(move || {
+            let store = Store::open(store_dir)?;
+            let numbers_from = store.restored();
+            Host::start(store, host_settings).map(|host| (host, numbers_from))
+        });
+        let (host, numbers_from) = opened.await??;
         let actors = ActorThread::start()
             .await
             .map_err(|error| StartError::System {
                 what: "a thread",
                 reason: error.to_string(),
             })?;
-        Self::wire(settings, data, vault, host, actors).await
+        let changes = Changes::new();
+        let env = RigEnv {
+            changes,
+            numbers_from,
+        };
+        Self::wire(settings, data, vault, host, env, actors).await
     }
 
     async fn wire(
@@ -130,14 +138,15 @@ impl Runtime {
         data: Arc<DataDir>,
         vault: Arc<Vault>,
         host: Host,
+        env: RigEnv,
         actors: ActorThread,
     ) -> Result<Self, StartError> {
-        let changes = Changes::new();
+        let changes = env.changes.clone();
         let slots = Slots::default();
         let rig_mail = RigMail {
             containers: Arc::clone(&slots.containers),
         };
-        let rigs = host.namespace::<RigActor>(changes.clone(), Arc::new(rig_mail));
+        let rigs = host.namespace::<RigActor>(env, Arc::new(rig_mail));
         let directory_mail = DirectoryMail {
             directory: Arc::clone(&slots.directory),
         };

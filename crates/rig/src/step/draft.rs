@@ -84,6 +84,11 @@ impl<'r> Draft<'r> {
         u64::try_from(self.nonce() >> 64).unwrap_or(0)
     }
 
+    /// See [`Rig::numbering_from`].
+    pub(crate) fn numbers_from(&self) -> u64 {
+        self.rig.numbers_from()
+    }
+
     pub(crate) fn record(&self) -> &RigRecord {
         self.record.as_ref().unwrap_or_else(|| self.rig.record())
     }

@@ -151,7 +151,7 @@ fn dispatch(draft: &mut Draft<'_>, id: &BeadId, probe: bool) -> bool {
     let Ok(bead) = draft.bead_mut(id) else {
         return false;
     };
-    bead.numbers.dispatch_no = no;
+    bead.numbers.take_no(no);
     bead.numbers.prompts = bead.numbers.prompts.saturating_add(1);
     bead.branch = Some(branch);
     let run = Run {
@@ -200,7 +200,7 @@ fn order_for(draft: &Draft<'_>, id: &BeadId) -> Option<DispatchOrder> {
     Some(DispatchOrder {
         dispatch: DispatchId {
             bead: bead.id.clone(),
-            no: bead.numbers.dispatch_no.saturating_add(1),
+            no: bead.numbers.next_no(draft.numbers_from()),
         },
         agent: agent.id.clone(),
         agent_name: agent.name.clone(),

@@ -52,6 +52,24 @@ impl Changes {
     }
 }
 
+/// What every rig of a runtime shares.
+#[derive(Clone, Debug)]
+pub(crate) struct RigEnv {
+    pub(crate) changes: Changes,
+    /// No new dispatch gets a lower number: see [`Rig::numbering_from`].
+    pub(crate) numbers_from: u64,
+}
+
+impl From<Changes> for RigEnv {
+    fn from(changes: Changes) -> Self {
+        let numbers_from = 0;
+        Self {
+            changes,
+            numbers_from,
+        }
+    }
+}
+
 /// One input for the core.
 pub(crate) struct Tell(pub(crate) Input);
 
@@ -173,10 +191,10 @@ fn write(turn: &mut Turn<'_, Effect>, change: &Change) {
 
 impl Object for RigActor {
     const NAMESPACE: &'static str = "rig";
-    type Env = Changes;
+    type Env = RigEnv;
     type Effect = Effect;
 
-    fn load(_id: &ObjectId, records: &Records<'_>, env: &Changes) -> Result<Self, durable::Error> {
+    fn load(_id: &ObjectId, records: &Records<'_>, env: &RigEnv) -> Result<Self, durable::Error> {
         let kept = rig::Records {
             record: records.get::<RigRecord>(RIG_KEY)?.unwrap_or_default(),
             beads: all(records, BEAD_PREFIX)?,
@@ -186,8 +204,8 @@ impl Object for RigActor {
         };
         Ok(Self {
             memory: Memory::load(records)?,
-            rig: Rig::from_records(kept),
-            changes: env.clone(),
+            rig: Rig::from_records(kept).numbering_from(env.numbers_from),
+            changes: env.changes.clone(),
         })
     }
 

@@ -50,7 +50,7 @@ async fn bench(policy: Policy) -> Bench {
     let changes = Changes::new();
     let seen = changes.subscribe();
     let taker = Arc::new(Taker(Arc::clone(&effects), sender));
-    let rigs = host.namespace::<RigActor>(changes, taker);
+    let rigs = host.namespace::<RigActor>(changes.into(), taker);
     let rig = RigStub::new(rigs.stub(&ObjectId::from_name("rig").unwrap()));
     rig.set_policy(policy).await.unwrap();
     let config = RigConfig {

@@ -128,7 +128,7 @@ impl BeadReport {
         Self {
             title: bead.title.clone(),
             status: bead.status().as_str().to_owned(),
-            dispatches: bead.numbers.dispatch_no,
+            dispatches: bead.numbers.dispatches(),
             attempts: bead.numbers.failures,
             gaps_ms: settled.gaps_ms(),
             last_failure: failure.map(|failure| FailureReport {

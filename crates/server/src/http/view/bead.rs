@@ -78,7 +78,7 @@ pub(crate) fn bead(bead: &Bead, frame: Frame) -> Value {
         "dispatch_id": bead.dispatch_id().map(|id| id.to_string()),
         "session_id": session(&bead.phase),
         "usage": bead.usage,
-        "dispatches": bead.numbers.dispatch_no,
+        "dispatches": bead.numbers.dispatches(),
         "prompts": bead.numbers.prompts,
         "branch": bead.branch,
         "commit": bead.commit,
