@@ -13,6 +13,7 @@ mod beads;
 mod command;
 mod container;
 mod desk;
+mod disk;
 mod events;
 mod house;
 mod input;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use actix::Actor;
+use actix::{Actor, ArbiterHandle};
 use durable::{Host, Namespace, ObjectId, Store};
 use rig::RigId;
 use secrecy::SecretString;
@@ -33,6 +33,9 @@ use crate::{
 
 /// What is cut gets this long between TERM and KILL.
 const CUT_GRACE: Duration = Duration::from_millis(200);
+/// When nothing can be stored any more, what still runs is ended after so long: nothing that it does
+/// could be noted, and it costs money.
+const BROKEN_GRACE: Duration = Duration::from_secs(10);
 /// The one object that holds towns and rigs.
 const DIRECTORY_ID: &str = "directory";
 
@@ -190,6 +193,7 @@ impl Runtime {
         let _ = slots.ledgers.set(ledgers);
         let _ = slots.directory.set(directory.clone());
         let _ = slots.containers.set(containers.clone());
+        end_with_store(&host, &data, &actors.arbiter());
         let actors = Mutex::new(Some(actors));
         let inner = Inner {
             host,
@@ -324,6 +328,21 @@ impl Runtime {
         }
         inner.data.release();
     }
+}
+
+/// Ends every process of ours some time after the store has failed, whatever the host program does
+/// about it.
+fn end_with_store(host: &Host, data: &DataDir, arbiter: &ArbiterHandle) {
+    let (mut fatal, marker) = (host.fatal(), marker(data));
+    arbiter.spawn(async move {
+        // An error means that the host was dropped: then its owner ends what runs.
+        let failed = fatal.wait_for(Option::is_some).await.is_ok();
+        if failed {
+            tokio::time::sleep(BROKEN_GRACE).await;
+            let ended = kilo::end_marked(&marker, CUT_GRACE).await.ended;
+            tracing::error!(ended, "nothing can be stored: what still ran was ended");
+        }
+    });
 }
 
 /// Children run in directories of their own: a relative path means ours.

@@ -1,7 +1,8 @@
 //! The failure half of the envelope, and the only error type of the facade.
 //!
 //! Owns status, stable code and sentence of every refusal that the facade itself makes. What the
-//! runtime refuses is mapped in `mapping`. An answer never carries a stack, a path or a secret.
+//! runtime refuses is mapped in `mapping`. An answer never carries a stack or a secret, and no path
+//! but that of a full disk.
 
 use std::fmt;
 

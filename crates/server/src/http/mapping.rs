@@ -1,6 +1,7 @@
 //! The one place where refusals and failures of the runtime become status codes.
 //!
-//! Owns the table. Texts of the store may name files and keys: they go to the log, never out.
+//! Owns the table. Texts of the store may name files and keys: they go to the log, never out. The
+//! one exception is a full disk: whoever is to free space has to know where.
 
 use actix_web::http::StatusCode;
 use rig::Refused;
@@ -88,6 +89,14 @@ fn of_store(error: &StoreError) -> Failure {
             Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", sentence)
         }
         Error::BadId { .. } => Failure::not_found("Not found"),
+        Error::Full { path, free } => {
+            let sentence = format!(
+                "the disk that holds {} is full ({free} bytes are free): nothing was stored; free \
+                 space there, then ask again; no restart is needed",
+                path.display()
+            );
+            Failure::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", sentence)
+        }
         _ if error.is_full() => {
             tracing::error!(%error, "a request met a full disk");
             full()
