@@ -118,6 +118,15 @@ async fn a_fit_machine_passes_every_check() {
     assert!(!data.exists(), "it only looks");
 }
 
+/// D12: memory stands here for what a test can not mount; each kind has its unit test.
+#[tokio::test]
+async fn a_filesystem_that_keeps_no_promises_is_warned_about() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let report = report(&mut doctor(&dir.path().join("data"))).await;
+    report.shows("filesystem", "warn", "lies on tmpfs: it is memory");
+    assert_eq!(report.exit, Some(0), "{}", report.text);
+}
+
 #[tokio::test]
 async fn without_programs_it_says_so_and_goes_on() {
     let (dir, empty) = (ours(), tempfile::tempdir().unwrap());

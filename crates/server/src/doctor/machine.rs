@@ -21,11 +21,18 @@ const SANE_S: std::ops::Range<u64> = 1_704_067_200..4_102_444_800;
 const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
 const OTHER_DIR: &str = "wellhead up --data-dir DIR, with DIR on a local disk";
 
+const FILESYSTEM: &str = "filesystem";
+
 /// Filesystems that promise less than the store asks for: magic, name, consequence.
-const FILESYSTEMS: [(i128, &str, &str); 6] = [
+const FILESYSTEMS: [(i128, &str, &str); 8] = [
     (
         0x6969,
         "NFS",
+        "its locks and fsync may lie, so acknowledged work can be lost",
+    ),
+    (
+        0x517B,
+        "SMB",
         "its locks and fsync may lie, so acknowledged work can be lost",
     ),
     (
@@ -37,6 +44,11 @@ const FILESYSTEMS: [(i128, &str, &str); 6] = [
         0xFE53_4D42,
         "SMB",
         "its locks and fsync may lie, so acknowledged work can be lost",
+    ),
+    (
+        0x0102_1997,
+        "9P",
+        "whether fsync reaches a disk is up to the machine outside",
     ),
     (
         0x6573_5546,
@@ -100,20 +112,22 @@ pub(super) fn space(dir: &Path) -> Finding {
 }
 
 pub(super) fn filesystem(dir: &Path) -> Finding {
-    let check = "filesystem";
-    let magic = match rustix::fs::statfs(existing(dir)) {
-        Ok(stat) => i128::from(stat.f_type),
+    match rustix::fs::statfs(existing(dir)) {
+        Ok(stat) => judge_filesystem(i128::from(stat.f_type)),
         Err(error) => {
             let text = format!("its kind is not known: {}", std::io::Error::from(error));
-            return Finding::warn(check, text, OTHER_DIR);
+            Finding::warn(FILESYSTEM, text, OTHER_DIR)
         }
-    };
+    }
+}
+
+fn judge_filesystem(magic: i128) -> Finding {
     match FILESYSTEMS.iter().find(|(known, ..)| *known == magic) {
         Some((_, name, consequence)) => {
             let text = format!("the data directory lies on {name}: {consequence}");
-            Finding::warn(check, text, OTHER_DIR)
+            Finding::warn(FILESYSTEM, text, OTHER_DIR)
         }
-        None => Finding::ok(check, "a local filesystem"),
+        None => Finding::ok(FILESYSTEM, "a local filesystem"),
     }
 }
 
@@ -153,4 +167,37 @@ fn newest(dir: &Path) -> Option<SystemTime> {
 fn existing(dir: &Path) -> &Path {
     let found = dir.ancestors().find(|dir| dir.exists());
     found.unwrap_or(Path::new("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::finding::Level, *};
+
+    /// D12: the kinds as `statfs(2)` lists them.
+    #[test]
+    fn a_network_or_layered_filesystem_is_warned_about_by_name() {
+        for (magic, name) in [
+            (0x6969, "NFS"),
+            (0x517B, "SMB"),
+            (0xFF53_4D42, "CIFS"),
+            (0xFE53_4D42, "SMB"),
+            (0x0102_1997, "9P"),
+            (0x6573_5546, "FUSE"),
+            (0x794C_7630, "overlay"),
+            (0x0102_1994, "tmpfs"),
+        ] {
+            let found = judge_filesystem(magic);
+            assert_eq!(found.level, Level::Warn, "{name}");
+            let words = format!("lies on {name}: ");
+            assert!(found.text.contains(&words), "{}", found.text);
+            assert!(found.fix.is_some_and(|fix| fix.contains("--data-dir")));
+        }
+        for (magic, name) in [
+            (0xEF53, "ext4"),
+            (0x5846_5342, "XFS"),
+            (0x9123_683E, "btrfs"),
+        ] {
+            assert_eq!(judge_filesystem(magic).level, Level::Ok, "{name}");
+        }
+    }
 }
