@@ -17,6 +17,9 @@ use crate::{
 
 const SOON: Duration = Duration::from_secs(40);
 
+/// A quarter of what the store keeps free on a file system of 32 MiB.
+const LEFT_BYTES: u64 = 1 << 20;
+
 /// A file system of its own in memory, gone with this value.
 struct Tiny(tempfile::TempDir);
 
@@ -44,12 +47,12 @@ impl Tiny {
         self.0.path().join("filler")
     }
 
-    /// Takes all the room that is left.
+    /// Takes nearly all the room, at once: what is left is less than the store keeps free.
     fn fill(&self) {
-        use std::io::Write as _;
-        let mut file = std::fs::File::create(self.filler()).unwrap();
-        let block = vec![0; 4_096];
-        while file.write_all(&block).is_ok() {}
+        let stat = rustix::fs::statvfs(self.0.path()).unwrap();
+        let bytes = stat.f_bavail * stat.f_frsize - LEFT_BYTES;
+        let bytes = usize::try_from(bytes).unwrap();
+        std::fs::write(self.filler(), vec![0; bytes]).unwrap();
     }
 
     fn free(&self) {
