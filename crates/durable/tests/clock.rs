@@ -228,7 +228,10 @@ async fn an_object_that_its_overdue_alarm_wakes_is_told_of_the_jump_first() {
         scheduled_at: START + HOUR_MS,
         now: START + 8 * HOUR_MS + 11_000,
     };
-    assert_eq!(world.diary.read(2).await, [jump(8 * HOUR_MS, 0), late]);
+    let met = world.diary.read(2).await;
+    // Whether the clock had looked after the first eleven seconds is its own business.
+    let first = [8 * HOUR_MS, 8 * HOUR_MS + 11_000].map(|gap_ms| jump(gap_ms, 0));
+    assert!(first.contains(&met[0]) && met[1] == late, "{met:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
