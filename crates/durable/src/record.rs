@@ -16,26 +16,42 @@ use crate::{Error, ObjectId};
 pub(crate) const FORMAT: u8 = 1;
 /// Format, epoch, checksum.
 const HEAD_BYTES: usize = 1 + 8 + 4;
+/// Room for a usual payload, so that its buffer seldom has to grow.
+const USUAL_BYTES: usize = 500;
 /// Records read per call into the store while a whole prefix is walked.
 const PAGE: usize = 256;
 
-/// Wraps a payload.
-pub(crate) fn seal(key: &[u8], epoch: u64, payload: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(HEAD_BYTES + payload.len());
-    value.push(FORMAT);
-    value.extend_from_slice(&epoch.to_be_bytes());
-    value.extend_from_slice(&checksum(key, FORMAT, epoch, payload).to_be_bytes());
-    value.extend_from_slice(payload);
-    value
+/// Encodes a value and wraps it, in one buffer.
+pub(crate) fn seal(
+    key: &[u8],
+    epoch: u64,
+    value: &impl Serialize,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let mut sealed = Vec::with_capacity(HEAD_BYTES + USUAL_BYTES);
+    sealed.push(FORMAT);
+    sealed.extend_from_slice(&epoch.to_be_bytes());
+    // The checksum's place.
+    sealed.extend_from_slice(&[0; 4]);
+    serde_json::to_writer(&mut sealed, value)?;
+    let payload = sealed.get(HEAD_BYTES..).unwrap_or_default();
+    let sum = checksum(key, FORMAT, epoch, payload).to_be_bytes();
+    if let Some(place) = sealed.get_mut(HEAD_BYTES - sum.len()..HEAD_BYTES) {
+        place.copy_from_slice(&sum);
+    }
+    Ok(sealed)
 }
 
-/// Encodes a value and wraps it.
+/// The same, for values of the host's own.
 pub(crate) fn seal_json(key: &[u8], epoch: u64, value: &impl Serialize) -> Result<Vec<u8>, Error> {
-    let payload = serde_json::to_vec(value).map_err(|e| Error::Encode {
+    seal(key, epoch, value).map_err(|e| Error::Encode {
         key: printable(key),
         reason: e.to_string(),
-    })?;
-    Ok(seal(key, epoch, &payload))
+    })
+}
+
+/// How long the payload of a wrapped value is.
+pub(crate) fn payload_len(sealed: &[u8]) -> usize {
+    sealed.len().saturating_sub(HEAD_BYTES)
 }
 
 /// Checks a stored value and gives its payload.

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::keys::ObjectKeys;
 use crate::storage::{MemoryStorage, Op, Order, Read, Storage};
-use crate::turn::{AlarmChange, Start, Turn, Write};
+use crate::turn::{AlarmChange, Start, Turn};
 use crate::{Error, Object, ObjectId, Records, keys, record};
 
 const EPOCH: u64 = 1;
@@ -106,8 +106,10 @@ impl TestTurn {
     ) -> Result<(R, Written<E>), Error> {
         self.nonce += 1;
         let (now, nonce, next_seq) = (self.now, self.nonce, self.next_seq);
+        let keys = ObjectKeys::new(self.namespace, &self.id);
         let mut turn = Turn::new(
             &self.id,
+            &keys,
             Start {
                 now,
                 epoch: EPOCH,
@@ -124,23 +126,18 @@ impl TestTurn {
             Some(AlarmChange::Delete) => None,
             None => alarm,
         };
-        let effects = out
-            .effects
-            .into_iter()
-            .map(|sent| (sent.seq, sent.effect))
-            .collect();
         let mut written = Written {
             wiped: out.wiped,
             puts: Vec::new(),
             deletes: Vec::new(),
             alarm: self.alarm,
-            effects,
+            effects: out.effects,
         };
         if out.wiped {
             self.wipe()?;
         }
         for write in out.records {
-            self.store(write, &mut written)?;
+            self.store(write, &keys, &mut written)?;
         }
         Ok((reply, written))
     }
@@ -155,25 +152,16 @@ impl TestTurn {
         self.storage.apply(gone.collect())
     }
 
-    fn store<E>(&self, write: Write, written: &mut Written<E>) -> Result<(), Error> {
-        let keys = ObjectKeys::new(self.namespace, &self.id);
-        match write {
-            Write::Delete { key } => {
-                self.storage.apply(vec![Op::Delete {
-                    key: keys.record(&key),
-                }])?;
-                written.deletes.push(key);
-            }
-            Write::Put { key, json } => {
-                let stored = keys.record(&key);
-                let value = record::seal(&stored, EPOCH, &json);
-                written
-                    .puts
-                    .push((key, record::open_json(self.id.as_str(), &stored, &value)?));
-                self.storage.apply(vec![Op::Put { key: stored, value }])?;
+    fn store<E>(&self, write: Op, keys: &ObjectKeys, to: &mut Written<E>) -> Result<(), Error> {
+        let name = keys.record_name(write.key()).unwrap_or_default().to_owned();
+        match &write {
+            Op::Delete { .. } => to.deletes.push(name),
+            Op::Put { key, value } => {
+                let value = record::open_json(self.id.as_str(), key, value)?;
+                to.puts.push((name, value));
             }
         }
-        Ok(())
+        self.storage.apply(vec![write])
     }
 
     /// All records whose keys begin with `prefix`, for assertions.

@@ -6,14 +6,16 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::keys::NAME_BYTES_MAX;
-use crate::{Error, ObjectId};
+use crate::keys::{NAME_BYTES_MAX, ObjectKeys};
+use crate::storage::Op;
+use crate::{Error, ObjectId, record};
 
 const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Everything that one step may see of the host, and all that it changes.
 pub struct Turn<'a, E> {
     id: &'a ObjectId,
+    keys: &'a ObjectKeys,
     now: i64,
     epoch: u64,
     nonce: u128,
@@ -39,16 +41,13 @@ pub(crate) struct Start {
 pub(crate) struct Written<E> {
     /// All stored records go before the changes.
     pub(crate) wiped: bool,
-    pub(crate) records: Vec<Write>,
+    /// Changes of records, as they are stored.
+    pub(crate) records: Vec<Op>,
     pub(crate) alarm: Option<AlarmChange>,
-    pub(crate) effects: Vec<Sent<E>>,
-}
-
-/// One change of a record, encoded.
-#[derive(Debug)]
-pub(crate) enum Write {
-    Put { key: String, json: Vec<u8> },
-    Delete { key: String },
+    /// The effects with their numbers.
+    pub(crate) effects: Vec<(u64, E)>,
+    /// The same as they are stored.
+    pub(crate) outbox: Vec<Op>,
 }
 
 /// A change of the alarm; the last one of a turn counts.
@@ -58,16 +57,8 @@ pub(crate) enum AlarmChange {
     Delete,
 }
 
-/// One effect, numbered and encoded.
-#[derive(Debug)]
-pub(crate) struct Sent<E> {
-    pub(crate) seq: u64,
-    pub(crate) effect: E,
-    pub(crate) json: Vec<u8>,
-}
-
 impl<'a, E: Serialize> Turn<'a, E> {
-    pub(crate) fn new(id: &'a ObjectId, start: Start) -> Self {
+    pub(crate) fn new(id: &'a ObjectId, keys: &'a ObjectKeys, start: Start) -> Self {
         let Start {
             now,
             epoch,
@@ -80,9 +71,11 @@ impl<'a, E: Serialize> Turn<'a, E> {
             records: Vec::new(),
             alarm: None,
             effects: Vec::new(),
+            outbox: Vec::new(),
         };
         Self {
             id,
+            keys,
             now,
             epoch,
             nonce,
@@ -116,8 +109,11 @@ impl<'a, E: Serialize> Turn<'a, E> {
     /// Writes the record under that key. A value that cannot be stored (no JSON, over 4 MiB, key
     /// empty, or over 360 bytes together with the object's id) fails the whole turn: nothing is stored and the caller gets `Encode`.
     pub fn put(&mut self, key: &str, value: &impl Serialize) {
-        match encode(key, value).and_then(|json| self.checked(key).map(|key| (key, json))) {
-            Ok((key, json)) => self.out.records.push(Write::Put { key, json }),
+        let put = self
+            .checked(key)
+            .and_then(|stored| self.encode(key, stored, value));
+        match put {
+            Ok(put) => self.out.records.push(put),
             Err(error) => self.fail(error),
         }
     }
@@ -125,7 +121,7 @@ impl<'a, E: Serialize> Turn<'a, E> {
     /// Removes the record under that key, if there is one.
     pub fn delete(&mut self, key: &str) {
         match self.checked(key) {
-            Ok(key) => self.out.records.push(Write::Delete { key }),
+            Ok(key) => self.out.records.push(Op::Delete { key }),
             Err(error) => self.fail(error),
         }
     }
@@ -167,8 +163,11 @@ impl<'a, E: Serialize> Turn<'a, E> {
     pub fn send(&mut self, effect: E) -> u64 {
         let seq = self.next_seq;
         self.next_seq = seq.saturating_add(1);
-        match encode("outbox", &effect) {
-            Ok(json) => self.out.effects.push(Sent { seq, effect, json }),
+        match self.encode("outbox", self.keys.effect(seq), &effect) {
+            Ok(put) => {
+                self.out.effects.push((seq, effect));
+                self.out.outbox.push(put);
+            }
             Err(error) => self.fail(error),
         }
         seq
@@ -184,7 +183,8 @@ impl<'a, E: Serialize> Turn<'a, E> {
 }
 
 impl<E> Turn<'_, E> {
-    fn checked(&self, key: &str) -> Result<String, Error> {
+    /// Where a record lies, if it may lie there.
+    fn checked(&self, key: &str) -> Result<Vec<u8>, Error> {
         let max = NAME_BYTES_MAX.saturating_sub(self.id.as_str().len());
         if key.is_empty() || key.len() > max {
             return Err(Error::Encode {
@@ -192,28 +192,32 @@ impl<E> Turn<'_, E> {
                 reason: format!("a key of this object has 1 to {max} bytes"),
             });
         }
-        Ok(key.to_owned())
+        Ok(self.keys.record(key))
+    }
+
+    fn encode(&self, key: &str, stored: Vec<u8>, value: &impl Serialize) -> Result<Op, Error> {
+        let refused = |reason: String| Error::Encode {
+            key: key.chars().take(64).collect(),
+            reason,
+        };
+        let sealed =
+            record::seal(&stored, self.epoch, value).map_err(|e| refused(e.to_string()))?;
+        let len = record::payload_len(&sealed);
+        if len > VALUE_BYTES_MAX {
+            return Err(refused(format!(
+                "{len} bytes, the limit is {VALUE_BYTES_MAX}"
+            )));
+        }
+        Ok(Op::Put {
+            key: stored,
+            value: sealed,
+        })
     }
 
     /// The first error is the cause; later ones are its consequences.
     fn fail(&mut self, error: Error) {
         self.error.get_or_insert(error);
     }
-}
-
-fn encode(key: &str, value: &impl Serialize) -> Result<Vec<u8>, Error> {
-    let refused = |reason: String| Error::Encode {
-        key: key.chars().take(64).collect(),
-        reason,
-    };
-    let json = serde_json::to_vec(value).map_err(|e| refused(e.to_string()))?;
-    if json.len() > VALUE_BYTES_MAX {
-        return Err(refused(format!(
-            "{} bytes, the limit is {VALUE_BYTES_MAX}",
-            json.len()
-        )));
-    }
-    Ok(json)
 }
 
 impl<E> fmt::Debug for Turn<'_, E> {

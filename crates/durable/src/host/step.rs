@@ -16,8 +16,8 @@ use crate::meta::{self, Meta, Pending};
 use crate::outbox::Outbox;
 use crate::storage::Op;
 use crate::timers::Kind;
-use crate::turn::{Start, Write, Written};
-use crate::{Alarm, ClockJump, Error, Object, Turn, record};
+use crate::turn::{Start, Written};
+use crate::{Alarm, ClockJump, Error, Object, Turn};
 
 /// After a failed commit.
 const LOOK_AGAIN_MS: i64 = 2_000;
@@ -47,7 +47,7 @@ impl<O: Object> ObjectActor<O> {
             (Ok(_), _) => return call.refuse(Error::Overloaded),
         };
         let alarm = live.meta.alarm.map(|pending| pending.at);
-        let mut turn = Turn::new(&id, start(&shared.core, live, alarm));
+        let mut turn = Turn::new(&id, &self.keys, start(&shared.core, live, alarm));
         let stepped = call.run(&mut *live.object, &mut turn);
         let answer: Answer = Box::new(move |result| {
             drop(permit);
@@ -108,7 +108,7 @@ impl<O: Object> ObjectActor<O> {
             wall_ms: total.wall_ms.saturating_sub(told.wall_ms),
         };
         let alarm = live.meta.alarm.map(|pending| pending.at);
-        let mut turn = Turn::new(&id, start(core, live, alarm));
+        let mut turn = Turn::new(&id, &self.keys, start(core, live, alarm));
         let written = match caught(|| live.object.clock_jumped(&mut turn, jump)) {
             Ok(()) => turn.finish(),
             Err(reason) => Err(Error::Panicked {
@@ -137,7 +137,7 @@ impl<O: Object> ObjectActor<O> {
         let Phase::Live(live) = &mut self.phase else {
             return;
         };
-        let mut turn = Turn::new(&id, start(&shared.core, live, None));
+        let mut turn = Turn::new(&id, &self.keys, start(&shared.core, live, None));
         let alarm = Alarm {
             scheduled_at: pending.at,
             retry: pending.retry,
@@ -200,29 +200,34 @@ impl<O: Object> ObjectActor<O> {
         // Only an alarm has nobody to answer to, and has to be settled even if it stays.
         let settles = answer.is_none();
         let answer: Answer = answer.unwrap_or_else(|| Box::new(drop));
-        let (ops, mut new_alarm) = match self.ops(&written, &next) {
+        let Written {
+            wiped,
+            records,
+            effects,
+            outbox,
+            alarm: _,
+        } = written;
+        let (ops, mut new_alarm) = match self.ops(records, outbox, &next) {
             Ok(changed) => changed,
             Err(error) => return self.reset(slot, answer, error, addr),
         };
         if settles && let (NewAlarm::Same, Some(pending)) = (&new_alarm, next.alarm) {
             new_alarm = NewAlarm::At(pending.fire_at);
         }
-        if ops.is_empty() && !settles && !written.wiped {
+        if ops.is_empty() && !settles && !wiped {
             return self.answer_in_order(slot, answer);
         }
         if let Phase::Live(live) = &mut self.phase {
             live.meta = next;
             live.stored |= !ops.is_empty();
         }
-        let last = written.effects.last().map(|sent| sent.seq);
-        for sent in written.effects {
-            self.outbox
-                .get_or_insert_default()
-                .add(sent.seq, sent.effect);
+        let last = effects.last().map(|(seq, _)| *seq);
+        for (seq, effect) in effects {
+            self.outbox.get_or_insert_default().add(seq, effect);
         }
         let (core, target) = (Arc::clone(&self.shared.core), self.target(Kind::Alarm));
         let addr = addr.clone();
-        let wipe = written.wiped.then(|| self.keys.record(""));
+        let wipe = wiped.then(|| self.keys.record(""));
         self.submit(slot, wipe, ops, move |result| {
             if result.is_ok() {
                 match new_alarm {
@@ -245,23 +250,16 @@ impl<O: Object> ObjectActor<O> {
     /// The batch of a turn, and the alarm if it changed. Empty if the turn changed nothing.
     fn ops(
         &mut self,
-        written: &Written<O::Effect>,
+        records: Vec<Op>,
+        mut outbox: Vec<Op>,
         next: &Meta,
     ) -> Result<(Vec<Op>, NewAlarm), Error> {
         let Phase::Live(live) = &self.phase else {
             return Err(Error::OutcomeUnknown);
         };
         let epoch = self.shared.core.epoch;
-        let mut ops: Vec<Op> = written
-            .records
-            .iter()
-            .map(|write| self.record_op(write))
-            .collect();
-        ops.extend(written.effects.iter().map(|sent| {
-            let key = self.keys.effect(sent.seq);
-            let value = record::seal(&key, epoch, &sent.json);
-            Op::Put { key, value }
-        }));
+        let mut ops = records;
+        ops.append(&mut outbox);
         // An object that has nothing stored gets its meta record with its first write only.
         if live.stored || !ops.is_empty() || *next != live.meta {
             let old = live.stored.then_some(&live.meta);
@@ -277,19 +275,6 @@ impl<O: Object> ObjectActor<O> {
             key: self.keys.effect(seq),
         }));
         Ok((ops, new_alarm))
-    }
-
-    fn record_op(&self, write: &Write) -> Op {
-        match write {
-            Write::Delete { key } => Op::Delete {
-                key: self.keys.record(key),
-            },
-            Write::Put { key, json } => {
-                let key = self.keys.record(key);
-                let value = record::seal(&key, self.shared.core.epoch, json);
-                Op::Put { key, value }
-            }
-        }
     }
 
     /// A turn that wrote nothing may still have read what is not durable yet.

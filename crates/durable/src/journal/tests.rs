@@ -142,7 +142,7 @@ fn ops(owner: u8, changes: &[(u8, Option<u8>)]) -> Vec<Op> {
         let key = keys_of(owner).record(&key.to_string());
         match value {
             Some(value) => Op::Put {
-                value: record::seal(&key, 1, &[*value]),
+                value: record::seal_json(&key, 1, value).unwrap(),
                 key,
             },
             None => Op::Delete { key },
@@ -293,7 +293,7 @@ fn a_damaged_commit_costs_its_object_alone_and_for_ever() {
         for owner in [0, 2] {
             let key = keys_of(owner).record("1");
             let value = journal.get(&key).unwrap().unwrap();
-            assert_eq!(record::open("", &key, &value), Ok(&[1][..]), "{owner}");
+            assert_eq!(record::open("", &key, &value), Ok(&b"1"[..]), "{owner}");
         }
         assert_eq!(journal.verify().unwrap().damage.len(), 1);
         // The second time the journal is gone, and the note is all there is.
@@ -360,7 +360,7 @@ fn a_group_of_many_chunks_reads_back() {
     let mut writer = Writer::open(base, 1, None).unwrap();
     let key = keys_of(1).record("large");
     let large = vec![Op::Put {
-        value: record::seal(&key, 1, &vec![7; 1024 * 1024]),
+        value: record::seal_json(&key, 1, &"x".repeat(1024 * 1024)).unwrap(),
         key: key.clone(),
     }];
     writer.append(&[part("1", &large)]).unwrap();
@@ -373,5 +373,8 @@ fn a_group_of_many_chunks_reads_back() {
     );
     let again = Writer::open(storage, 2, None).unwrap();
     let value = again.journal().get(&key).unwrap().unwrap();
-    assert_eq!(record::open("", &key, &value).unwrap().len(), 1024 * 1024);
+    assert_eq!(
+        record::open("", &key, &value).unwrap().len(),
+        1024 * 1024 + 2
+    );
 }
