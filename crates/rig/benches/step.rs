@@ -65,7 +65,7 @@ fn filled(beads: usize, closed: bool) -> Rig {
 
 fn take(rig: &mut Rig, input: Input, nonce: &mut u128) -> Option<BeadId> {
     let step = rig.step(input, env(nonce)).expect("a legal input");
-    rig.apply(&step.changes);
+    rig.apply(step.changes);
     match step.reply {
         Reply::Slung { bead, .. } => Some(bead.id),
         _ => None,
@@ -90,14 +90,13 @@ fn cost(rig: &Rig) -> f64 {
         let env = env(&mut nonce);
         let now = env.now;
         let step = rig.step(input, env).expect("a legal input");
-        rig.apply(&step.changes);
+        rig.apply(step.changes.iter().cloned());
         std::hint::black_box(rig.next_alarm(now));
         // Taken back, so that the size stays.
-        let gone = step.changes.iter().filter_map(|change| match change {
-            Change::Bead(bead) => Some(Change::BeadDeleted(bead.id.clone())),
+        rig.apply(step.changes.into_iter().filter_map(|change| match change {
+            Change::Bead(bead) => Some(Change::BeadDeleted(bead.id)),
             _ => None,
-        });
-        rig.apply(&gone.collect::<Vec<_>>());
+        }));
     }
     began.elapsed().as_secs_f64()
 }

@@ -47,6 +47,7 @@ pub struct Agent {
     /// Unique in the rig.
     pub identity: String,
     /// What the agent last saved for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<serde_json::Value>,
     /// When it was made.
     pub created_at: Timestamp,

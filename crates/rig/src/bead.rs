@@ -301,7 +301,7 @@ pub struct Attempt {
 /// How many attempts a bead keeps; older ones are dropped from the log, never from the numbers.
 const ATTEMPTS_KEPT: usize = 50;
 
-/// One piece of work.
+/// One piece of work. What it has nothing of is not stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bead {
     /// Its id.
@@ -312,16 +312,21 @@ pub struct Bead {
     /// One line.
     pub title: String,
     /// The text of the work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// How urgent.
     pub priority: Priority,
     /// Free labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
     /// Free data; `expects: "text"` makes an answer a full result.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Who it was last given to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignee: Option<AgentId>,
     /// Its convoy, kept for clients that group beads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub convoy_id: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
@@ -332,19 +337,25 @@ pub struct Bead {
     /// Its three numbers.
     pub numbers: Numbers,
     /// Why its last failed attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<LastFailure>,
     /// The branch that holds its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// The newest commit with its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// The session to continue at the next dispatch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<String>,
     /// What people told its agent and no turn has read yet, oldest first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<String>,
     /// All usage so far.
+    #[serde(default, skip_serializing_if = "Usage::is_none")]
     pub usage: Usage,
     /// The latest attempts, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
 }
 

@@ -54,14 +54,18 @@ pub struct BeadEvent {
     /// Rising in the rig, from 1.
     pub no: u64,
     /// The bead it is about; none for the rig's own events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bead_id: Option<BeadId>,
     /// Who did it, if an agent did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
     /// What happened.
     pub event_type: EventType,
     /// What was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_value: Option<String>,
     /// What is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_value: Option<String>,
     /// Details.
     pub metadata: serde_json::Value,

@@ -13,7 +13,7 @@
 //! let env = Env { now: Timestamp(1_000), nonce: 42 };
 //! let step = rig.step(Input::Sling(NewBead::issue("Write a README")), env)?;
 //! // A shell would write step.changes durably here, before anything leaves.
-//! rig.apply(&step.changes);
+//! rig.apply(step.changes);
 //! let Reply::Slung { bead, agent } = step.reply else { unreachable!() };
 //! assert_eq!(bead.hooked_to(), Some(&agent.id));
 //! assert!(step.effects.is_empty(), "a rig without configuration dispatches nothing");
@@ -25,6 +25,7 @@ mod bead;
 mod breaker;
 mod class;
 mod config;
+mod counts;
 mod effect;
 mod event;
 mod explain;
@@ -47,6 +48,7 @@ pub use bead::{
 pub use breaker::{Breaker, BreakerState, Moved};
 pub use class::{Class, Trip};
 pub use config::{CredentialSource, ReviewMode, RigConfig};
+pub use counts::Counts;
 pub use effect::{DispatchOrder, Effect};
 pub use event::{BeadEvent, EventType};
 pub use explain::Explanation;

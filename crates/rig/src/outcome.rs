@@ -19,6 +19,11 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Whether nothing was used; such a record stores none.
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The sum of both.
     pub fn plus(self, other: Self) -> Self {
         Self {

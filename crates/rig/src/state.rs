@@ -145,20 +145,18 @@ impl Rig {
     }
 
     /// The only mutator: puts a step's changes in place.
-    pub fn apply(&mut self, changes: &[Change]) {
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
             match change {
-                Change::Rig(record) => self.record = (**record).clone(),
-                Change::Bead(bead) => self.put_bead((**bead).clone()),
-                Change::BeadDeleted(id) => self.drop_bead(id),
-                Change::Agent(agent) => self.put_agent((**agent).clone()),
-                Change::AgentDeleted(id) => self.drop_agent(id),
-                Change::Review(entry) => self.put_review((**entry).clone()),
-                Change::Mail(mail) if mail.delivered_at.is_none() => {
-                    self.put_mail((**mail).clone());
-                }
+                Change::Rig(record) => self.record = *record,
+                Change::Bead(bead) => self.put_bead(*bead),
+                Change::BeadDeleted(id) => self.drop_bead(&id),
+                Change::Agent(agent) => self.put_agent(*agent),
+                Change::AgentDeleted(id) => self.drop_agent(&id),
+                Change::Review(entry) => self.put_review(*entry),
+                Change::Mail(mail) if mail.delivered_at.is_none() => self.put_mail(*mail),
                 Change::Mail(mail) => self.drop_mail(&mail.to, &mail.id),
-                Change::MailDeleted { to, id } => self.drop_mail(to, id),
+                Change::MailDeleted { to, id } => self.drop_mail(&to, &id),
                 // Events are history: on disk only, never in memory.
                 Change::Event(_) | Change::AgentEvent(_) => {}
             }

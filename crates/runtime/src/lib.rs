@@ -36,7 +36,7 @@ pub use container::{Aboard, ContainerView};
 pub use data_dir::{DataDir, DataDirError, DirFacts};
 pub use directory::{Directory, RigPatch, RigRow, Town};
 pub use error::Error;
-pub use once::{KEYS_MAX, ONCE_MS, Once};
+pub use once::{Json, KEYS_MAX, ONCE_MS, Once};
 pub use rig_stub::RigStub;
 pub use runtime::{Runtime, StartError, processes_with};
 pub use settings::Settings;

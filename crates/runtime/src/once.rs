@@ -31,11 +31,43 @@ pub struct Once {
     pub digest: String,
 }
 
+/// An answer as JSON text: written once, in the step, and carried as it is from there on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Json(String);
+
+impl Json {
+    /// The value as text; `null` for what cannot be written as JSON.
+    pub fn of(value: &(impl Serialize + ?Sized)) -> Self {
+        serde_json::to_string(value).map_or_else(|_| Self::null(), Self)
+    }
+
+    /// No answer.
+    pub fn null() -> Self {
+        Self("null".to_owned())
+    }
+
+    /// Whether there is none.
+    pub fn is_null(&self) -> bool {
+        self.0 == "null"
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// What the text says.
+    pub(crate) fn value(&self) -> Value {
+        // It was written from a value.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
 /// How a step answered.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Said {
+pub(crate) enum Said<A = Value> {
     /// It was carried out; this is the answer.
-    Now(Value),
+    Now(A),
     /// It had been carried out before; the answer is on disk.
     Before,
 }
@@ -241,14 +273,18 @@ mod tests {
             let tell = TellOnce {
                 input: Input::CreateBead(NewBead::issue("once a day")),
                 once: Some(once(1)),
-                show: Box::new(|rig, _, _| json!(rig.beads().count())),
+                show: Box::new(|rig, _, _| Json::of(&rig.beads().count())),
             };
             let told = host.at(now).run(|turn| rig.handle(turn, tell));
             told.unwrap().0.unwrap()
         });
         assert_eq!(
             said,
-            [Said::Now(json!(1)), Said::Before, Said::Now(json!(2))]
+            [
+                Said::Now(Json::of(&1)),
+                Said::Before,
+                Said::Now(Json::of(&2))
+            ]
         );
     }
 }

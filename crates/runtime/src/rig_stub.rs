@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Error,
-    once::{self, Once, Said},
+    once::{self, Json, Once, Said},
     rig_actor::{EVENT_PREFIX, Look, RigActor, Tell, TellOnce, agent_event_prefix},
 };
 
@@ -44,14 +44,14 @@ impl RigStub {
         &self,
         input: Input,
         once: Option<Once>,
-        show: impl FnOnce(&Rig, &Reply, Timestamp) -> serde_json::Value + Send + 'static,
-    ) -> Result<serde_json::Value, Error> {
+        show: impl FnOnce(&Rig, &Reply, Timestamp) -> Json + Send + 'static,
+    ) -> Result<Json, Error> {
         let key = once.as_ref().map(|once| once.key.clone());
         let show = Box::new(show);
         let told = TellOnce { input, once, show };
         match (self.stub.send(told).await??, key) {
             (Said::Now(answer), _) => Ok(answer),
-            (Said::Before, Some(key)) => once::answer(&self.stub, &key).await,
+            (Said::Before, Some(key)) => Ok(Json::of(&once::answer(&self.stub, &key).await?)),
             (Said::Before, None) => Err(Error::NotFound("no key was given".to_owned())),
         }
     }

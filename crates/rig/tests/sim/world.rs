@@ -265,7 +265,7 @@ impl World {
             .commit(&step.changes, &step.effects)?
             .first()
             .copied();
-        self.rig.apply(&step.changes);
+        self.rig.apply(step.changes.iter().cloned());
         self.disk.alarm = self.rig.next_alarm(now);
         let lagging = self.chaos && self.rng.chance(100);
         self.alarm_lag = if lagging {

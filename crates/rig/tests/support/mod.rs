@@ -126,7 +126,7 @@ impl Bench {
             nonce: self.drawn,
         };
         let step = self.rig.step(input, env)?;
-        self.rig.apply(&step.changes);
+        self.rig.apply(step.changes.iter().cloned());
         self.alarm = self.rig.next_alarm(self.now);
         self.effects.extend(step.effects);
         for change in step.changes {

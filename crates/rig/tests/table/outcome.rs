@@ -58,7 +58,7 @@ pub(crate) fn of(scene: &Scene, row: &Row) -> Outcome {
 fn accepted(scene: &Scene, step: &Step) -> Outcome {
     let before = scene.bead();
     let mut rig = scene.bench.rig.clone();
-    rig.apply(&step.changes);
+    rig.apply(step.changes.iter().cloned());
     let after = rig.bead(&scene.bead);
     let next = after.map(name_of);
     let bead_changed = after != Some(before);

@@ -6,16 +6,15 @@
 
 use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Turn};
 use rig::{
-    AgentId, Beat, Change, Effect, Env, Input, Refused, Reply, Rig, RigRecord, Step, Timestamp,
+    AgentId, Beat, Change, Counts, Effect, Env, Input, Refused, Reply, Rig, RigRecord, Step,
+    Timestamp,
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use serde_json::Value;
-
 use crate::{
     Error,
-    once::{Memory, Once, Said},
+    once::{Json, Memory, Once, Said},
     rig_desk::progress_at,
 };
 
@@ -23,6 +22,8 @@ use crate::{
 mod tests;
 
 const RIG_KEY: &str = "rig";
+/// The part of it that nearly every step moves, so that the rest is written when it changes.
+const COUNTS_KEY: &str = "rig-counts";
 const BEAD_PREFIX: &str = "bead/";
 const AGENT_PREFIX: &str = "agent/";
 const REVIEW_PREFIX: &str = "review/";
@@ -86,10 +87,10 @@ pub(crate) struct TellOnce {
 }
 
 /// What an answer looks like, from the state right after the step.
-pub(crate) type Show = Box<dyn FnOnce(&Rig, &Reply, Timestamp) -> Value + Send>;
+pub(crate) type Show = Box<dyn FnOnce(&Rig, &Reply, Timestamp) -> Json + Send>;
 
 impl Message for TellOnce {
-    type Reply = Result<Said, Error>;
+    type Reply = Result<Said<Json>, Error>;
 }
 
 /// Life signs of a session; the age becomes a time of the rig's own clock.
@@ -134,16 +135,25 @@ impl RigActor {
         if changes.is_empty() && effects.is_empty() {
             return Ok(reply);
         }
-        self.rig.apply(&changes);
         for change in &changes {
-            write(turn, change);
+            self.write(turn, change);
         }
+        self.rig.apply(changes);
         for effect in effects {
             turn.send(effect);
         }
         self.set_alarm(turn, env.now);
         self.changes.bump();
         Ok(reply)
+    }
+
+    fn write(&self, turn: &mut Turn<'_, Effect>, change: &Change) {
+        match change {
+            Change::Rig(record) if self.rig.record().is_same_but_counts(record) => {
+                turn.put(COUNTS_KEY, &record.counts());
+            }
+            other => write(turn, other),
+        }
     }
 
     /// The only place that sets the alarm: it is a function of the state.
@@ -195,8 +205,10 @@ impl Object for RigActor {
     type Effect = Effect;
 
     fn load(_id: &ObjectId, records: &Records<'_>, env: &RigEnv) -> Result<Self, durable::Error> {
+        let mut record = records.get::<RigRecord>(RIG_KEY)?.unwrap_or_default();
+        record.catch_up(records.get::<Counts>(COUNTS_KEY)?.unwrap_or_default());
         let kept = rig::Records {
-            record: records.get::<RigRecord>(RIG_KEY)?.unwrap_or_default(),
+            record,
             beads: all(records, BEAD_PREFIX)?,
             agents: all(records, AGENT_PREFIX)?,
             reviews: all(records, REVIEW_PREFIX)?,
@@ -227,7 +239,7 @@ impl Handle<Tell> for RigActor {
 }
 
 impl Handle<TellOnce> for RigActor {
-    fn handle(&mut self, turn: &mut Turn<'_, Effect>, told: TellOnce) -> Result<Said, Error> {
+    fn handle(&mut self, turn: &mut Turn<'_, Effect>, told: TellOnce) -> Result<Said<Json>, Error> {
         let TellOnce { input, once, show } = told;
         if self.rig.is_deleted() {
             return Err(Refused::Deleted.into());
@@ -238,9 +250,12 @@ impl Handle<TellOnce> for RigActor {
             return Ok(Said::Before);
         }
         let reply = self.advance(turn, input)?;
-        let answer = show(&self.rig, &reply, Timestamp(turn.now()));
+        let mut answer = show(&self.rig, &reply, Timestamp(turn.now()));
         if let Some(once) = once {
-            self.memory.note(turn, once, &answer);
+            let kept = answer.value();
+            self.memory.note(turn, once, &kept);
+            // To the byte what the same request will get from disk.
+            answer = Json::of(&kept);
         }
         Ok(Said::Now(answer))
     }

@@ -3,7 +3,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use durable::{BoxFuture, Deliver, Envelope, Host, NotDelivered, ObjectId, Store};
+use durable::{
+    BoxFuture, Deliver, Envelope, Handle as _, Host, NotDelivered, Object as _, ObjectId, Store,
+    testing::TestTurn,
+};
 use rig::{
     Bead, Class, CredentialSource, DispatchId, DoneReport, Effect, Failure, Incarnation, Input,
     NewBead, Outcome, Phase, Policy, Preflight, Refused, Reply, Report, ReviewMode, RigConfig,
@@ -11,7 +14,7 @@ use rig::{
 };
 use tokio::sync::watch;
 
-use super::{Changes, RigActor};
+use super::{COUNTS_KEY, Changes, RIG_KEY, RigActor, Tell};
 use crate::{Error, RigStub};
 
 /// Takes every effect and remembers it.
@@ -311,4 +314,69 @@ async fn a_start_resets_no_number() {
         (2, 1, 2)
     );
     bench.host.stop().await;
+}
+
+/// A rig of its own, without a host, and what it told the test's store.
+fn inline() -> (TestTurn, RigActor) {
+    let id = ObjectId::from_name("rig").unwrap();
+    let host = TestTurn::new::<RigActor>(id.clone(), 1_800_000_000_000);
+    let rig = RigActor::load(&id, &host.records(), &Changes::new()).unwrap();
+    (host, rig)
+}
+
+fn loaded(host: &TestTurn) -> RigActor {
+    let id = ObjectId::from_name("rig").unwrap();
+    RigActor::load(&id, &host.records(), &Changes::new()).unwrap()
+}
+
+#[test]
+fn a_step_writes_the_rigs_record_only_if_more_than_its_counts_has_changed() {
+    let (mut host, mut rig) = inline();
+    let mut tell = |rig: &mut RigActor, input: Input| -> Vec<String> {
+        let told = host.run(|turn| rig.handle(turn, Tell(input)));
+        let (reply, written) = told.unwrap();
+        reply.unwrap();
+        assert_eq!(loaded(&host).rig, rig.rig, "what is stored is the state");
+        written.puts.into_iter().map(|(key, _)| key).collect()
+    };
+    let policy = tell(&mut rig, Input::SetPolicy(policy()));
+    assert_eq!(policy, [RIG_KEY]);
+    // The first bead begins the patrol's hour.
+    let first = tell(&mut rig, Input::CreateBead(NewBead::issue("work")));
+    assert!(first.contains(&RIG_KEY.to_owned()), "{first:?}");
+    let more = tell(&mut rig, Input::CreateBead(NewBead::issue("work")));
+    assert!(more.contains(&COUNTS_KEY.to_owned()), "{more:?}");
+    assert!(!more.contains(&RIG_KEY.to_owned()), "{more:?}");
+    // A whole record behind them is ahead of the counts that were kept apart before.
+    tell(&mut rig, Input::SetPolicy(Policy::default()));
+    assert_eq!(rig.rig.record().event_no, 2);
+}
+
+#[test]
+fn records_of_a_store_from_before_the_counts_and_without_gaps_are_read() {
+    let (mut host, _) = inline();
+    let bead = serde_json::json!({
+        "id": "b1", "type": "issue", "title": "t", "body": null, "priority": "low", "labels": [],
+        "metadata": {}, "assignee": null, "convoy_id": null, "created_at": 1, "updated_at": 1,
+        "phase": { "is": "open" },
+        "numbers": { "dispatch_no": 0, "failures": 0, "prompts": 0, "retries": 0 },
+        "last_failure": null, "branch": null, "commit": null, "resume": null, "messages": [],
+        "usage": { "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0 }, "attempts": [],
+    });
+    let record = rig::RigRecord {
+        event_no: 7,
+        ..rig::RigRecord::default()
+    };
+    let stored = host.run::<Effect, _>(|turn| {
+        turn.put(RIG_KEY, &record);
+        turn.put("bead/b1", &bead);
+    });
+    stored.unwrap();
+    let rig = loaded(&host).rig;
+    assert_eq!(rig.record(), &record);
+    let read = rig.beads().next().unwrap();
+    assert_eq!((read.title.as_str(), read.status()), ("t", Status::Open));
+    // The same bead as it is stored now is less than half of that.
+    let now = serde_json::to_string(read).unwrap();
+    assert!(now.len() * 2 < bead.to_string().len(), "{now}");
 }

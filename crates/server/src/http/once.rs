@@ -10,14 +10,13 @@ use std::{
 };
 
 use rig::{Input, Reply, Rig};
-use runtime::{Once, RigStub};
-use serde_json::Value;
+use runtime::{Json, Once, RigStub};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     access::Caller,
     failure::{Failure, Issue},
-    view::{self, Frame},
+    view::{BeadView, Frame},
 };
 
 /// The longest key, in characters.
@@ -121,8 +120,8 @@ pub(crate) async fn tell(
     rig: &RigStub,
     ticket: Option<&Ticket>,
     input: Input,
-    show: impl FnOnce(&Rig, &Reply) -> Value + Send + 'static,
-) -> Result<Value, Failure> {
+    show: impl FnOnce(&Rig, &Reply) -> Json + Send + 'static,
+) -> Result<Json, Failure> {
     let once = ticket.map(Ticket::once);
     let answer = rig
         .tell_once(input, once, |rig, reply, _| show(rig, reply))
@@ -135,10 +134,10 @@ pub(crate) async fn tell(
 }
 
 /// Shows an answer that is a bead.
-pub(crate) fn bead(rig: &Rig, reply: &Reply) -> Value {
+pub(crate) fn bead(rig: &Rig, reply: &Reply) -> Json {
     match reply {
-        Reply::Bead(bead) => view::bead(bead, Frame::of(rig)),
-        _ => Value::Null,
+        Reply::Bead(bead) => Json::of(&BeadView::of(bead, Frame::of(rig))),
+        _ => Json::null(),
     }
 }
 

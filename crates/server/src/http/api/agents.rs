@@ -2,14 +2,16 @@
 
 use actix_web::HttpResponse;
 use rig::{Agent, AgentStatus, Input, Reply, Rig, Role};
-use serde_json::{Value, json};
+use runtime::Json;
+use serde_json::json;
 
 use crate::http::{
     answer,
     ctx::{Ctx, bead_id},
     failure::Failure,
     input::Body,
-    once, view,
+    once,
+    view::{self, AgentView},
 };
 
 use super::beads::ID_MAX;
@@ -33,7 +35,7 @@ pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
         identity,
     };
     let agent = once::tell(&rig, ticket.as_ref(), input, shown).await?;
-    Ok(answer::created(agent))
+    Ok(answer::created_text(&agent))
 }
 
 /// `POST R/agents/get-or-create`.
@@ -45,14 +47,14 @@ pub(crate) async fn get_or_create(ctx: Ctx, body: Body) -> Result<HttpResponse, 
     fields.finish()?;
     let input = Input::GetOrCreateAgent { role };
     let agent = once::tell(&rig, ticket.as_ref(), input, shown).await?;
-    Ok(answer::ok(agent))
+    Ok(answer::ok_text(&agent))
 }
 
 /// An answer that is an agent.
-fn shown(rig: &Rig, reply: &Reply) -> Value {
+fn shown(rig: &Rig, reply: &Reply) -> Json {
     match reply {
-        Reply::Agent(agent) => view::agent(rig, agent),
-        _ => Value::Null,
+        Reply::Agent(agent) => Json::of(&AgentView::of(rig, agent)),
+        _ => Json::null(),
     }
 }
 
@@ -109,9 +111,9 @@ pub(crate) async fn hook(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> 
         agent: ctx.agent_id()?,
         bead: bead_id(&bead)?,
     };
-    let show = |_: &Rig, _: &Reply| json!({ "hooked": true });
+    let show = |_: &Rig, _: &Reply| Json::of(&json!({ "hooked": true }));
     let hooked = once::tell(&rig, ticket.as_ref(), input, show).await?;
-    Ok(answer::ok(hooked))
+    Ok(answer::ok_text(&hooked))
 }
 
 /// `DELETE R/agents/{a}/hook`.

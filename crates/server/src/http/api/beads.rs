@@ -2,7 +2,8 @@
 
 use actix_web::HttpResponse;
 use rig::{AgentId, Bead, BeadType, Input, NewBead, Priority, Reply, Rig, Status};
-use runtime::RigStub;
+use runtime::{Json, RigStub};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::http::{
@@ -11,7 +12,7 @@ use crate::http::{
     failure::Failure,
     input::{Body, Fields},
     once,
-    view::{self, Frame},
+    view::{self, AgentView, BeadView, Frame},
 };
 
 /// The longest title, in characters.
@@ -47,7 +48,14 @@ pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
         ..new
     });
     let bead = once::tell(&rig, ticket.as_ref(), input, once::bead).await?;
-    Ok(answer::created(bead))
+    Ok(answer::created_text(&bead))
+}
+
+/// What `sling` answers.
+#[derive(Serialize)]
+struct Slung<'a> {
+    bead: BeadView<'a>,
+    agent: AgentView<'a>,
 }
 
 /// `POST R/sling`.
@@ -58,13 +66,14 @@ pub(crate) async fn sling(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure>
     let new = new_bead(&mut fields);
     fields.finish()?;
     let show = |rig: &Rig, reply: &Reply| match reply {
-        Reply::Slung { bead, agent } => {
-            json!({ "bead": view::bead(bead, Frame::of(rig)), "agent": view::agent(rig, agent) })
-        }
-        _ => Value::Null,
+        Reply::Slung { bead, agent } => Json::of(&Slung {
+            bead: BeadView::of(bead, Frame::of(rig)),
+            agent: AgentView::of(rig, agent),
+        }),
+        _ => Json::null(),
     };
     let slung = once::tell(&rig, ticket.as_ref(), Input::Sling(new), show).await?;
-    Ok(answer::created(slung))
+    Ok(answer::created_text(&slung))
 }
 
 /// What every new bead may say of itself.
@@ -204,7 +213,7 @@ pub(crate) async fn retry(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure>
         bead: ctx.bead_id()?,
     };
     let bead = once::tell(&ctx.rig()?, ticket.as_ref(), input, once::bead).await?;
-    Ok(answer::ok(bead))
+    Ok(answer::ok_text(&bead))
 }
 
 /// `POST R/beads/{id}/cancel`.

@@ -8,7 +8,7 @@ use actix_web::HttpResponse;
 use rig::{
     Agent, AgentId, Bead, Input, NewBead, Phase, Refused, Reply, Rig, RigId, Timestamp, TownId,
 };
-use runtime::{Aboard, RigStub};
+use runtime::{Aboard, Json, RigStub};
 use serde_json::{Value, json};
 
 use crate::http::{
@@ -142,11 +142,11 @@ async fn hooked(
     };
     let (agent, new) = (agent.clone(), Box::new(new));
     let show = |_: &Rig, reply: &Reply| match reply {
-        Reply::Bead(bead) => json!(bead.id),
-        _ => Value::Null,
+        Reply::Bead(bead) => Json::of(&bead.id),
+        _ => Json::null(),
     };
     let bead = once::tell(rig, ticket, Input::StartAgent { agent, new }, show).await?;
-    super::super::ctx::bead_id(bead.as_str().unwrap_or_default())
+    serde_json::from_str(bead.text()).map_err(|_| Failure::internal())
 }
 
 /// When it was dispatched, or why the gate holds it. Checks that are under way are waited for.
@@ -249,10 +249,10 @@ pub(crate) async fn message(ctx: Ctx, body: Body) -> Result<HttpResponse, Failur
     fields.finish()?;
     let (rig, _, agent) = found(&ctx).await?;
     let agent = agent.id;
-    let show = |_: &Rig, _: &Reply| json!({ "accepted": true });
+    let show = |_: &Rig, _: &Reply| Json::of(&json!({ "accepted": true }));
     let input = Input::Message { agent, prompt };
     let accepted = once::tell(&rig, ticket.as_ref(), input, show).await?;
-    Ok(answer::ok(accepted))
+    Ok(answer::ok_text(&accepted))
 }
 
 /// `GET …/container/agents/{a}/status`.

@@ -33,7 +33,7 @@ pub(crate) async fn create(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
     };
     let input = Input::Escalate(new);
     let bead = once::tell(&rig, ticket.as_ref(), input, once::bead).await?;
-    Ok(answer::created(bead))
+    Ok(answer::created_text(&bead))
 }
 
 /// `GET /api/escalations`: of all rigs, newest first; the open ones unless `status` is given.

@@ -2,7 +2,7 @@
 
 use actix_web::HttpResponse;
 use rig::{AgentId, Input, Mail, NewMail, Refused, Reply, Rig};
-use runtime::RigStub;
+use runtime::{Json, RigStub};
 use serde_json::json;
 
 use crate::http::{
@@ -39,9 +39,9 @@ pub(crate) async fn send(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> 
         subject,
         body: text,
     });
-    let show = |_: &Rig, _: &Reply| json!({ "sent": true });
+    let show = |_: &Rig, _: &Reply| Json::of(&json!({ "sent": true }));
     let sent = once::tell(&rig, ticket.as_ref(), input, show).await?;
-    Ok(answer::created(sent))
+    Ok(answer::created_text(&sent))
 }
 
 /// The field has to be there; it may be empty.
@@ -104,9 +104,9 @@ pub(crate) async fn append_event(ctx: Ctx, body: Body) -> Result<HttpResponse, F
         event_type,
         data,
     };
-    let show = |_: &Rig, _: &Reply| json!({ "appended": true });
+    let show = |_: &Rig, _: &Reply| Json::of(&json!({ "appended": true }));
     let appended = once::tell(&rig, ticket.as_ref(), input, show).await?;
-    Ok(answer::created(appended))
+    Ok(answer::created_text(&appended))
 }
 
 /// `GET R/agents/{a}/events`: oldest first, after the event `after_id`.

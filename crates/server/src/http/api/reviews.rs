@@ -2,6 +2,7 @@
 
 use actix_web::HttpResponse;
 use rig::{DoneReport, Input, Reply, ReviewEntry, ReviewStatus, ReviewVerdict, Rig};
+use runtime::Json;
 use serde_json::json;
 
 use crate::http::{
@@ -33,9 +34,9 @@ pub(crate) async fn submit(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
         bead: bead_id(&bead)?,
         report,
     };
-    let show = |_: &Rig, _: &Reply| json!({ "submitted": true });
+    let show = |_: &Rig, _: &Reply| Json::of(&json!({ "submitted": true }));
     let submitted = once::tell(&rig, ticket.as_ref(), input, show).await?;
-    Ok(answer::created(submitted))
+    Ok(answer::created_text(&submitted))
 }
 
 /// `GET R/review-queue`: oldest first.

@@ -1,7 +1,11 @@
 //! A bead and its attempts on the wire.
 
-use rig::{Attempt, Bead, BreakerState, DispatchId, Outcome, Phase, Rig, Timestamp};
-use serde_json::{Value, json};
+use rig::{
+    AgentId, Attempt, Bead, BeadId, BeadType, BreakerState, DispatchId, LastFailure, Outcome,
+    Phase, Priority, Resolution, Rig, Status, Timestamp, Usage,
+};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::time::text;
 
@@ -42,48 +46,88 @@ impl Frame {
 }
 
 /// A bead.
+#[derive(Serialize)]
+pub(crate) struct BeadView<'a> {
+    id: &'a BeadId,
+    #[serde(rename = "type")]
+    kind: BeadType,
+    status: Status,
+    title: &'a str,
+    body: Option<&'a str>,
+    assignee_agent_id: Option<&'a AgentId>,
+    convoy_id: Option<&'a str>,
+    molecule_id: (),
+    priority: Priority,
+    labels: &'a [String],
+    metadata: &'a Map<String, Value>,
+    created_at: String,
+    updated_at: String,
+    closed_at: Option<String>,
+    attempts: u32,
+    attempts_max: u32,
+    next_attempt_at: Option<String>,
+    last_failure: Option<Value>,
+    dispatch_id: Option<String>,
+    session_id: Option<&'a str>,
+    usage: Usage,
+    dispatches: u64,
+    prompts: u32,
+    branch: Option<&'a str>,
+    commit: Option<&'a str>,
+    result: Option<Resolution>,
+    reason: Option<&'a str>,
+}
+
+impl<'a> BeadView<'a> {
+    pub(crate) fn of(bead: &'a Bead, frame: Frame) -> Self {
+        let (closed_at, result, reason) = match &bead.phase {
+            Phase::Closed { at, resolution } => (Some(text(*at)), Some(*resolution), None),
+            Phase::Failed { reason, .. } => (None, None, Some(reason.as_str())),
+            _ => (None, None, None),
+        };
+        Self {
+            id: &bead.id,
+            kind: bead.kind,
+            status: bead.status(),
+            title: &bead.title,
+            body: bead.body.as_deref(),
+            assignee_agent_id: bead.assignee.as_ref(),
+            convoy_id: bead.convoy_id.as_deref(),
+            molecule_id: (),
+            priority: bead.priority,
+            labels: &bead.labels,
+            metadata: &bead.metadata,
+            created_at: text(bead.created_at),
+            updated_at: text(bead.updated_at),
+            closed_at,
+            attempts: bead.numbers.failures,
+            attempts_max: frame.attempts_max,
+            next_attempt_at: frame.next_attempt_at(&bead.phase).map(text),
+            last_failure: bead.last_failure.as_ref().map(failure),
+            dispatch_id: bead.dispatch_id().map(|id| id.to_string()),
+            session_id: session(&bead.phase),
+            usage: bead.usage,
+            dispatches: bead.numbers.dispatches(),
+            prompts: bead.numbers.prompts,
+            branch: bead.branch.as_deref(),
+            commit: bead.commit.as_deref(),
+            result,
+            reason,
+        }
+    }
+}
+
+/// The same as a value.
 pub(crate) fn bead(bead: &Bead, frame: Frame) -> Value {
-    let (closed_at, result, reason) = match &bead.phase {
-        Phase::Closed { at, resolution } => (Some(text(*at)), Some(*resolution), None),
-        Phase::Failed { reason, .. } => (None, None, Some(reason.as_str())),
-        _ => (None, None, None),
-    };
-    let last_failure = bead.last_failure.as_ref().map(|last| {
-        json!({
-            "class": last.failure.class,
-            "phase": last.failure.stage,
-            "text": last.failure.text,
-            "at": text(last.at),
-        })
-    });
+    json!(BeadView::of(bead, frame))
+}
+
+fn failure(last: &LastFailure) -> Value {
     json!({
-        "id": bead.id,
-        "type": bead.kind,
-        "status": bead.status(),
-        "title": bead.title,
-        "body": bead.body,
-        "assignee_agent_id": bead.assignee,
-        "convoy_id": bead.convoy_id,
-        "molecule_id": null,
-        "priority": bead.priority,
-        "labels": bead.labels,
-        "metadata": bead.metadata,
-        "created_at": text(bead.created_at),
-        "updated_at": text(bead.updated_at),
-        "closed_at": closed_at,
-        "attempts": bead.numbers.failures,
-        "attempts_max": frame.attempts_max,
-        "next_attempt_at": frame.next_attempt_at(&bead.phase).map(text),
-        "last_failure": last_failure,
-        "dispatch_id": bead.dispatch_id().map(|id| id.to_string()),
-        "session_id": session(&bead.phase),
-        "usage": bead.usage,
-        "dispatches": bead.numbers.dispatches(),
-        "prompts": bead.numbers.prompts,
-        "branch": bead.branch,
-        "commit": bead.commit,
-        "result": result,
-        "reason": reason,
+        "class": last.failure.class,
+        "phase": last.failure.stage,
+        "text": last.failure.text,
+        "at": text(last.at),
     })
 }
 

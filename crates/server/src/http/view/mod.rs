@@ -11,8 +11,8 @@ mod review;
 mod time;
 mod town;
 
-pub(crate) use agent::{agent, status as agent_status};
-pub(crate) use bead::{Frame, attempt, bead};
+pub(crate) use agent::{AgentView, agent, status as agent_status};
+pub(crate) use bead::{BeadView, Frame, attempt, bead};
 pub(crate) use breaker::breaker;
 pub(crate) use event::event;
 pub(crate) use mail::{agent_event, mail};

@@ -1,0 +1,113 @@
+//! The part of a rig's record that nearly every step moves: the numbers of its newest events and
+//! the newest time.
+//!
+//! Owns which fields these are, so that whoever stores the record can keep them apart and write
+//! the rest only when it changes. They only grow, so of two copies the greater one counts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{RigRecord, Timestamp};
+
+/// See the file's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// The number of the newest event.
+    pub event_no: u64,
+    /// The number of the newest line of any agent's own log.
+    pub agent_event_no: u64,
+    /// The newest time that any step saw.
+    pub latest_at: Timestamp,
+}
+
+impl RigRecord {
+    /// The part that is kept apart.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            event_no: self.event_no,
+            agent_event_no: self.agent_event_no,
+            latest_at: self.latest_at,
+        }
+    }
+
+    /// Takes over what was kept apart, where it is ahead of the record's own.
+    pub fn catch_up(&mut self, counts: Counts) {
+        self.event_no = self.event_no.max(counts.event_no);
+        self.agent_event_no = self.agent_event_no.max(counts.agent_event_no);
+        self.latest_at = self.latest_at.max(counts.latest_at);
+    }
+
+    /// Whether everything but the counts is the same.
+    pub fn is_same_but_counts(&self, other: &Self) -> bool {
+        // Taken apart, so that a new field cannot be forgotten here.
+        let Self {
+            config,
+            policy,
+            created_at,
+            updated_at,
+            breaker,
+            readiness,
+            credential,
+            preflight_no,
+            event_no: _,
+            agent_event_no: _,
+            latest_at: _,
+            patrolled_at,
+            alarmed_at,
+            deleted_at,
+        } = self;
+        *config == other.config
+            && *policy == other.policy
+            && *created_at == other.created_at
+            && *updated_at == other.updated_at
+            && *breaker == other.breaker
+            && *readiness == other.readiness
+            && *credential == other.credential
+            && *preflight_no == other.preflight_no
+            && *patrolled_at == other.patrolled_at
+            && *alarmed_at == other.alarmed_at
+            && *deleted_at == other.deleted_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_only_grow_and_are_the_only_difference() {
+        let old = RigRecord {
+            event_no: 5,
+            latest_at: Timestamp(9),
+            ..RigRecord::default()
+        };
+        let new = RigRecord {
+            event_no: 7,
+            agent_event_no: 2,
+            latest_at: Timestamp(10),
+            ..RigRecord::default()
+        };
+        assert!(old.is_same_but_counts(&new));
+        let mut caught_up = old.clone();
+        caught_up.catch_up(new.counts());
+        assert_eq!(caught_up, new);
+        caught_up.catch_up(old.counts());
+        assert_eq!(caught_up, new, "what is behind changes nothing");
+        let others = [
+            RigRecord {
+                preflight_no: 1,
+                ..old.clone()
+            },
+            RigRecord {
+                patrolled_at: Timestamp(1),
+                ..old.clone()
+            },
+            RigRecord {
+                deleted_at: Some(Timestamp(1)),
+                ..old.clone()
+            },
+        ];
+        for other in others {
+            assert!(!old.is_same_but_counts(&other), "{other:?}");
+        }
+    }
+}
