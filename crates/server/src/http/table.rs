@@ -122,6 +122,9 @@ static ENTRIES: &[Entry] = &[
     get("/readyz", Access::Open, || web::get().to(health::ready)),
     post("/api/session", Access::Open, || web::post().to(session::begin)),
 
+    // What is asked most comes first: a router looks from the top.
+    post("/api/rigs/{rig}/sling", Access::Admin, || web::post().to(beads::sling)),
+
     // Beads.
     post("/api/rigs/{rig}/beads", Access::Admin, || web::post().to(beads::create)),
     get("/api/rigs/{rig}/beads", Access::RigRead, || web::get().to(beads::list)),
@@ -133,7 +136,6 @@ static ENTRIES: &[Entry] = &[
     get("/api/rigs/{rig}/beads/{bead}/attempts", Access::Read, || web::get().to(beads::attempts)),
     post("/api/rigs/{rig}/beads/{bead}/retry", Access::Admin, || web::post().to(beads::retry)),
     post("/api/rigs/{rig}/beads/{bead}/cancel", Access::Admin, || web::post().to(beads::cancel)),
-    post("/api/rigs/{rig}/sling", Access::Admin, || web::post().to(beads::sling)),
 
     // Agents.
     post("/api/rigs/{rig}/agents", Access::Admin, || web::post().to(agents::create)),
