@@ -60,7 +60,11 @@ fn values_of_every_size_are_overwritten_and_removed_without_a_trace() {
                 ops.push(put(&key, value));
             }
         }
-        storage.apply(ops).unwrap();
+        if round % 2 == 0 {
+            storage.apply(ops).unwrap();
+        } else {
+            storage.apply_each(ops).unwrap();
+        }
         if round % 100 == 99 {
             storage.sync().unwrap();
             drop(storage);

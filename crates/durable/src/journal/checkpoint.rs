@@ -14,7 +14,8 @@ use super::overlay::Map;
 use crate::storage::Op;
 use crate::{Error, keys, record};
 
-/// Keys per atomic application: with random keys, larger ones cost memory out of proportion.
+/// Keys per slice, and the most of one atomic application: with random keys, larger ones cost
+/// memory out of proportion.
 const SLICE_KEYS: usize = 64;
 /// A checkpoint begins at so many bytes in the journal, or so many keys over the storage.
 const START_BYTES: usize = 16 * 1024 * 1024;
@@ -161,7 +162,7 @@ impl Writer {
         if self.slice()? { Ok(()) } else { self.sync() }
     }
 
-    /// Goes on with the checkpoint by one atomic write. False if it waits for a sync.
+    /// Goes on with the checkpoint by one slice. False if it waits for a sync.
     ///
     /// # Errors
     /// `Storage`; nothing may be written any more then.
@@ -209,7 +210,9 @@ impl Writer {
             self.tail.stage = Stage::Written { upto };
             return Ok(());
         };
-        self.journal.base.apply(ops)?;
+        // Not atomic, and no need to be: whoever reads finds these keys over the storage, and until
+        // the checkpoint has its number an opening reads all of them from the journal again.
+        self.journal.base.apply_each(ops)?;
         self.tail.stage = Stage::Writing {
             frozen,
             from: Some(last),

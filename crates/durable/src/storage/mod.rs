@@ -105,6 +105,15 @@ pub trait Storage: Read {
     /// `Storage`; the outcome is then unknown and the store must not be written again.
     fn apply(&self, ops: Vec<Op>) -> Result<(), Error>;
 
+    /// The same for changes of which a crash, or a failure, may keep some and not others. None of
+    /// their keys occurs twice.
+    ///
+    /// # Errors
+    /// As for `apply`.
+    fn apply_each(&self, ops: Vec<Op>) -> Result<(), Error> {
+        ops.into_iter().try_for_each(|op| self.apply(vec![op]))
+    }
+
     /// Returns when everything applied is on stable storage.
     ///
     /// # Errors

@@ -254,15 +254,18 @@ impl Read for SledStorage {
 
 impl Storage for SledStorage {
     fn apply(&self, ops: Vec<Op>) -> Result<(), Error> {
-        if ops.iter().any(|op| op.key().starts_with(&[split::PIECES])) {
-            return Err(failed(
-                "apply",
-                &"a key begins with the byte 0xff, which is ours",
-            ));
+        if ops.len() == 1 {
+            return self.apply_each(ops);
         }
+        check_keys(&ops)?;
         self.change("apply", |files| {
             files.db.apply_batch(split::batch(&files.db, ops)?)
         })
+    }
+
+    fn apply_each(&self, ops: Vec<Op>) -> Result<(), Error> {
+        check_keys(&ops)?;
+        self.change("apply", |files| split::each(&files.db, ops))
     }
 
     fn sync(&self) -> Result<(), Error> {
@@ -312,6 +315,16 @@ impl Drop for SledStorage {
             tracing::warn!(%error, dir = %self.dir.display(), "the store stays without a seal");
         }
     }
+}
+
+fn check_keys(ops: &[Op]) -> Result<(), Error> {
+    if ops.iter().any(|op| op.key().starts_with(&[split::PIECES])) {
+        return Err(failed(
+            "apply",
+            &"a key begins with the byte 0xff, which is ours",
+        ));
+    }
+    Ok(())
 }
 
 /// Waits until sled's own threads have let go of the files, and seals them.

@@ -68,13 +68,39 @@ fn piece_key(key: &[u8], number: usize) -> Vec<u8> {
     [&[PIECES], key, &number.to_be_bytes()].concat()
 }
 
+/// A store that has never held a large value has nothing to look for.
+fn has_pieces(db: &Db) -> sled::Result<bool> {
+    Ok(db.get_gt([PIECES])?.is_some())
+}
+
+/// Applies changes one after the other. A batch, even of one, costs sled two more writes, and each
+/// of them wakes all of its threads: only a change that touches pieces is one.
+pub(super) fn each(db: &Db, ops: Vec<Op>) -> sled::Result<()> {
+    let mut has_pieces = has_pieces(db)?;
+    for op in ops {
+        let has_pieces_here = has_pieces && stored_pieces(db, op.key())? > 0;
+        match op {
+            Op::Put { key, value } if Head::of(&value).is_none() && !has_pieces_here => {
+                db.insert(key, value)?;
+            }
+            Op::Delete { key } if !has_pieces_here => {
+                db.remove(key)?;
+            }
+            op => {
+                db.apply_batch(batch(db, vec![op])?)?;
+                has_pieces = true;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The changes as sled gets them, pieces of what is overwritten included.
 pub(super) fn batch(db: &Db, ops: Vec<Op>) -> sled::Result<Batch> {
     let mut out = Batch::default();
     // Pieces of keys that stand in this batch already.
     let mut now: HashMap<Vec<u8>, usize> = HashMap::new();
-    // A store that has never held a large value has nothing to look for.
-    let has_pieces = db.get_gt([PIECES])?.is_some();
+    let has_pieces = has_pieces(db)?;
     for op in ops {
         let before = match now.get(op.key()) {
             Some(pieces) => *pieces,
