@@ -1,4 +1,4 @@
-//! Time as an argument: the system's clock, and one that tests turn by hand.
+//! Time as an argument: the system's clock, one that tests turn by hand, and a runtime's.
 //!
 //! Running time is monotonic over suspend (boot time, from the wall time at start), so that a
 //! jump of the wall clock neither loses an alarm nor fires one early.
@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// A boxed future, as traits that are used as objects need it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -118,6 +119,69 @@ impl Clock for ManualClock {
         Box::pin(async move {
             // The sender lives as long as this borrow of it, so the wait cannot fail.
             let _ = now.wait_for(|now| *now >= at).await;
+        })
+    }
+}
+
+/// Follows the time of the tokio runtime that it was made in: with a paused runtime, virtual
+/// time, which passes at once whenever nobody has anything to do.
+#[derive(Debug)]
+pub struct TokioClock {
+    begun: Instant,
+    base: i64,
+    /// How long the machine has slept: the runtime's timers stand still meanwhile.
+    slept_ms: AtomicI64,
+    /// Wakes in the order of waiting; a watch does it in an order that no seed decides.
+    woken: Notify,
+    wall_ahead_ms: AtomicI64,
+}
+
+impl TokioClock {
+    /// Begins at `now` (unix milliseconds), inside a runtime.
+    pub fn new(now: i64) -> Self {
+        Self {
+            begun: Instant::now(),
+            base: now,
+            slept_ms: AtomicI64::new(0),
+            woken: Notify::new(),
+            wall_ahead_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// The machine was asleep for so long: time has gone on, and nothing has run.
+    pub fn slept(&self, ms: u32) {
+        self.slept_ms.fetch_add(i64::from(ms), Ordering::SeqCst);
+        self.woken.notify_waiters();
+    }
+
+    /// Turns the wall clock alone, forward or back.
+    pub fn jump_wall(&self, ms: i64) {
+        self.wall_ahead_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> i64 {
+        let run_ms = i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let since = run_ms.saturating_add(self.slept_ms.load(Ordering::SeqCst));
+        self.base.saturating_add(since)
+    }
+
+    fn wall(&self) -> i64 {
+        let ahead_ms = self.wall_ahead_ms.load(Ordering::SeqCst);
+        self.now().saturating_add(ahead_ms)
+    }
+
+    fn sleep_until(&self, at: i64) -> BoxFuture<'_, ()> {
+        let woken = self.woken.notified();
+        let left_ms = at.saturating_sub(self.now()).max(0).unsigned_abs();
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                // After a sleep the caller looks again.
+                () = woken => {}
+                () = tokio::time::sleep(Duration::from_millis(left_ms)) => {}
+            }
         })
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::clock::BoxFuture;
 use crate::journal::{Part, Writer};
 use crate::projection::{Runner, Runners};
 use crate::room::{Lives, Room};
@@ -126,6 +127,7 @@ impl Committer {
             commands,
             fatal: fatal_tx,
             poisoned: Arc::clone(&poisoned),
+            pause: None,
         };
         let committer = Self {
             queue,
@@ -220,13 +222,27 @@ pub(crate) struct Work {
     commands: mpsc::Receiver<Command>,
     fatal: watch::Sender<Option<String>>,
     poisoned: Arc<AtomicBool>,
+    /// Comes before each group, where a write takes time that is not its thread's.
+    pause: Option<Pause>,
 }
 
+/// Waits as long as a write is to take.
+pub(crate) type Pause = Box<dyn Fn() -> BoxFuture<'static, ()> + Send>;
+
 impl Work {
+    /// Each group takes that long, while those who wait for it go on.
+    pub(crate) fn paced(self, pause: Pause) -> Self {
+        let pause = Some(pause);
+        Self { pause, ..self }
+    }
+
     /// Runs until `Stop`, and leaves an empty journal. Blocks its thread while it writes.
     pub(crate) async fn run(mut self) {
         while let Some(first) = self.next().await {
             let group = self.gather(first);
+            if let Some(pause) = &self.pause {
+                pause().await;
+            }
             self.commit(group);
             self.write_behind(Writer::write_behind);
             self.join();

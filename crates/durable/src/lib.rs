@@ -71,9 +71,9 @@ pub mod testing;
 mod timers;
 mod turn;
 
-pub use clock::{BoxFuture, Clock, ManualClock, SystemClock};
+pub use clock::{BoxFuture, Clock, ManualClock, SystemClock, TokioClock};
 pub use error::Error;
-pub use host::{Host, Namespace, Quarantined, Settings, Stub, View};
+pub use host::{Host, InlineHost, Namespace, Pace, Quarantined, Settings, Stub, View};
 pub use id::ObjectId;
 pub use journal::Verified;
 pub use object::{

@@ -3,12 +3,12 @@
 //! It knows no object type. Nothing is readable before it is durable, so reads wait for no flush.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::runtime::{Handle as RuntimeHandle, Runtime};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
+use super::chance::Chance;
+use super::executor::Executor;
 use super::jumps::JumpWatch;
 use super::settings::Settings;
 use crate::Error;
@@ -16,23 +16,6 @@ use crate::commit::Committer;
 use crate::journal::Journal;
 use crate::storage::Read;
 use crate::timers::Timers;
-
-/// The threads on which objects are loaded.
-#[derive(Debug)]
-struct Loads(Option<Runtime>);
-
-impl Drop for Loads {
-    fn drop(&mut self) {
-        // A runtime that is dropped would wait for its threads, and one of them may hang.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// Each thread keeps memory of its own, which more of them do not make faster; a load that hangs
-/// keeps one of them.
-const LOAD_THREADS_MAX: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -43,12 +26,13 @@ pub(super) struct Core {
     pub(super) jumps: JumpWatch,
     /// Objects that have an actor.
     pub(super) awake: AtomicUsize,
-    /// The host's own runtime, known once its thread has started.
-    pub(super) runtime: OnceLock<RuntimeHandle>,
+    pub(super) executor: Executor,
+    pub(super) chance: Arc<Chance>,
     /// Taken away at the end, so that handles which live on do not keep the store open.
     storage: Mutex<Option<Arc<Journal>>>,
     stopping: AtomicBool,
-    loads: Loads,
+    /// The end came without a word: what was asked and not answered has an unknown outcome.
+    dead: AtomicBool,
     reads: Arc<Semaphore>,
 }
 
@@ -58,27 +42,23 @@ impl Core {
         epoch: u64,
         settings: Settings,
         committer: Committer,
-    ) -> Result<Self, Error> {
-        let loads = tokio::runtime::Builder::new_current_thread()
-            .thread_name("durable-load")
-            .max_blocking_threads(LOAD_THREADS_MAX)
-            .build();
-        let loads = loads.map_err(|e| Error::Start {
-            reason: e.to_string(),
-        })?;
-        Ok(Self {
+        executor: Executor,
+        chance: Arc<Chance>,
+    ) -> Self {
+        Self {
             epoch,
             committer,
             timers: Timers::new(Arc::clone(&settings.clock)),
             jumps: JumpWatch::new(&*settings.clock, epoch),
             awake: AtomicUsize::new(0),
-            runtime: OnceLock::new(),
+            executor,
+            chance,
             storage: Mutex::new(Some(storage)),
             stopping: AtomicBool::new(false),
-            loads: Loads(Some(loads)),
+            dead: AtomicBool::new(false),
             reads: Arc::new(Semaphore::new(settings.reads_max)),
             settings,
-        })
+        }
     }
 
     pub(super) fn now(&self) -> i64 {
@@ -92,7 +72,9 @@ impl Core {
 
     /// Refuses after the end and after a failed commit.
     pub(super) fn check(&self) -> Result<(), Error> {
-        if self.is_stopping() {
+        if self.dead.load(Ordering::Acquire) {
+            Err(Error::OutcomeUnknown)
+        } else if self.is_stopping() {
             Err(Error::Stopped)
         } else {
             self.committer.check()
@@ -107,13 +89,17 @@ impl Core {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// Runs what an application may never end: nobody waits for these threads at the end.
-    pub(super) fn spawn_load<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<JoinHandle<T>> {
-        let Loads(runtime) = &self.loads;
-        runtime.as_ref().map(|runtime| runtime.spawn_blocking(work))
+    /// Ends everything that outlives the tasks of the host, with or without an orderly end.
+    pub(super) fn close(&self) {
+        self.timers.close();
+        self.jumps.close();
+        self.close_storage();
+    }
+
+    /// The host is no more, from one moment to the next.
+    pub(super) fn kill(&self) {
+        self.dead.store(true, Ordering::Release);
+        self.close();
     }
 
     pub(super) fn storage(&self) -> Result<Arc<dyn Read>, Error> {
@@ -122,7 +108,7 @@ impl Core {
         Ok(journal)
     }
 
-    pub(super) fn close_storage(&self) {
+    fn close_storage(&self) {
         drop(
             self.storage
                 .lock()
@@ -143,21 +129,22 @@ impl Core {
             .await
             .map_err(|_| Error::Stopped)?;
         let storage = self.storage()?;
-        let runtime = self.runtime.get().ok_or(Error::Stopped)?;
-        let reading = runtime.spawn_blocking(move || {
+        let reading = self.executor.read(move || {
             let _permit = permit;
             work(&*storage)
         });
-        reading.await.map_err(|e| self.lost(&e))?
+        match reading.await {
+            Ok(result) => self.still_there(result),
+            Err(_) if self.is_stopping() => Err(Error::Stopped),
+            Err(error) => Err(error),
+        }
     }
 
-    fn lost(&self, error: &tokio::task::JoinError) -> Error {
-        if self.is_stopping() {
-            return Error::Stopped;
+    /// What was read before a crash is heard by nobody after it.
+    fn still_there<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if self.dead.load(Ordering::Acquire) {
+            return Err(Error::OutcomeUnknown);
         }
-        Error::Storage {
-            action: "read",
-            reason: error.to_string(),
-        }
+        result
     }
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use actix::{Actor, ArbiterHandle};
 use tokio::sync::watch;
 
 use super::actor::Shared;
+use super::chance::Chance;
 use super::core::Core;
+use super::executor::{Executor, Place};
 use super::namespace::{Namespace, Route, pinned};
 use super::registry::{Registry, TellJump, WakeObject};
 use super::settings::Settings;
@@ -30,7 +31,7 @@ pub struct Host {
 
 struct Inner {
     core: Arc<Core>,
-    arbiters: Vec<ArbiterHandle>,
+    places: Vec<Place>,
     shutdown: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
     main: Mutex<Option<JoinHandle<()>>>,
@@ -65,25 +66,39 @@ impl Host {
             ..
         } = store;
         let (committer, committing) = Committer::start(writer, settings.commit_queue_max)?;
-        let core = Arc::new(Core::new(journal, epoch, settings, committer)?);
+        let chance = Arc::new(Chance::new(settings.seed, epoch));
+        let executor = Executor::threads()?;
+        let core = Core::new(journal, epoch, settings, committer, executor, chance);
+        let core = Arc::new(core);
         let threads::Threads {
             arbiters,
             shutdown,
             ended,
             main,
         } = threads::start(Arc::clone(&core), committing)?;
-        let (main, namespaces) = (Mutex::new(Some(main)), Mutex::default());
+        let places = arbiters.into_iter().map(Place::Arbiter).collect();
+        Ok(Self::running(core, places, (shutdown, ended), Some(main)))
+    }
+
+    /// The handle of what runs already.
+    pub(super) fn running(
+        core: Arc<Core>,
+        places: Vec<Place>,
+        (shutdown, ended): (watch::Sender<bool>, watch::Receiver<bool>),
+        main: Option<JoinHandle<()>>,
+    ) -> Self {
+        let (main, namespaces) = (Mutex::new(main), Mutex::default());
         let inner = Inner {
             core,
-            arbiters,
+            places,
             shutdown,
             ended,
             main,
             namespaces,
         };
-        Ok(Self {
+        Self {
             inner: Arc::new(inner),
-        })
+        }
     }
 
     /// Registers a kind of object. From now on its overdue alarms fire and what its outboxes
@@ -119,11 +134,11 @@ impl Host {
 
     fn register<O: Object>(&self, shared: &Arc<Shared<O>>) -> Namespace<O> {
         let core = &self.inner.core;
-        let start = |arbiter: &ArbiterHandle| {
+        let start = |place: &Place| {
             let shared = Arc::clone(shared);
-            Registry::start_in_arbiter(arbiter, move |_| Registry::new(shared))
+            place.start(move || Registry::new(shared))
         };
-        let registries: Vec<_> = self.inner.arbiters.iter().map(start).collect();
+        let registries: Vec<_> = self.inner.places.iter().map(start).collect();
         let targets = registries.clone();
         let waker: Waker = Arc::new(move |id, kind| {
             if let Some(registry) = targets.get(pinned(id, targets.len())) {
@@ -140,9 +155,8 @@ impl Host {
                 registry.do_send(TellJump);
             }
         }));
-        if let Some(runtime) = core.runtime.get() {
-            runtime.spawn(recovery::recover(Arc::clone(core), O::NAMESPACE));
-        }
+        core.executor
+            .spawn(recovery::recover(Arc::clone(core), O::NAMESPACE));
         let route = |registry| Route {
             registry,
             queued: Arc::<AtomicUsize>::default(),

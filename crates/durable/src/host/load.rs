@@ -54,7 +54,7 @@ impl<O: Object> ObjectActor<O> {
             self.outbox.is_none(),
         );
         let read = move || read::<O>(&shared, &*storage, &id, whole);
-        let Some(reading) = core.spawn_load(read) else {
+        let Some(reading) = core.executor.load(read) else {
             return self.refuse_parked(&Error::Stopped, addr);
         };
         self.loading = Some(reading.abort_handle());

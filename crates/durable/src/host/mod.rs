@@ -5,13 +5,17 @@
 //!   ▲                                                     │ step, then one batch
 //!   └──────────── reply ◄── Committer (one thread) ◄──────┘
 //! ```
+//! Where all of this runs is the `executor`'s matter: on threads of its own, or on the caller's.
 
 mod acked;
 mod actor;
 mod call;
+mod chance;
 mod core;
 mod delivery;
+mod executor;
 mod handle;
+mod inline;
 mod jumps;
 mod load;
 mod namespace;
@@ -23,7 +27,9 @@ mod settings;
 mod step;
 mod threads;
 
+pub use executor::Pace;
 pub use handle::{Host, Quarantined};
+pub use inline::InlineHost;
 pub use namespace::{Namespace, Stub};
 pub use project::View;
 pub use settings::Settings;

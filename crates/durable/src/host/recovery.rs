@@ -35,7 +35,7 @@ pub(super) async fn recover(core: Arc<Core>, namespace: &'static str) {
             let prefix = keys::outboxes(namespace);
             ids_from(&*job.storage()?, &prefix, start, OUTBOXES)
         };
-        match tokio::task::spawn_blocking(work).await {
+        match core.executor.read(work).await {
             Ok(Ok((ids, _))) if ids.is_empty() => return,
             Ok(Ok((ids, next))) => {
                 let kind = Kind::Outbox;

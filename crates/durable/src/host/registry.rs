@@ -15,6 +15,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 
 use super::actor::{Jumped, ObjectActor, Shared, Sleep, Step, Wake};
 use super::call::{Call, Permit};
+use super::executor;
 use crate::outbox::Retries;
 use crate::timers::Kind;
 use crate::{Object, ObjectId};
@@ -69,7 +70,8 @@ impl<O: Object> Registry<O> {
         self.given += 1;
         let now = core.now();
         let start = |replaces, retries| {
-            ObjectActor::new(Arc::clone(&self.shared), id.clone(), replaces, retries).start()
+            let shared = Arc::clone(&self.shared);
+            executor::start(ObjectActor::new(shared, id.clone(), replaces, retries))
         };
         let entry = match self.objects.entry(id.clone()) {
             Slot::Occupied(known) => {
@@ -222,7 +224,10 @@ impl<O: Object> Handler<TellJump> for Registry<O> {
 
     fn handle(&mut self, _: TellJump, _: &mut Self::Context) {
         self.given += 1;
-        for entry in self.objects.values_mut() {
+        let mut all: Vec<_> = self.objects.iter_mut().collect();
+        // The order of a hash map would differ from run to run.
+        all.sort_unstable_by_key(|(id, _)| *id);
+        for (_, entry) in all {
             // No use of it, but nothing that an actor on its way to sleep may miss.
             entry.given = self.given;
             entry.addr.do_send(Jumped);

@@ -30,6 +30,9 @@ pub struct Settings {
     pub idle_ms: u64,
     /// The source of time.
     pub clock: Arc<dyn Clock>,
+    /// Where nonces and jitter come from, for runs that repeat; none: the system's randomness,
+    /// which is what nonces have to come from wherever somebody might guess them.
+    pub seed: Option<u64>,
 }
 
 impl Default for Settings {
@@ -46,6 +49,7 @@ impl Default for Settings {
             reads_max: 8,
             idle_ms: 10_000,
             clock: Arc::new(SystemClock::new()),
+            seed: None,
         }
     }
 }

@@ -158,7 +158,7 @@ impl<O: Object> ObjectActor<O> {
 
     /// Stores nothing of the turn but the counter and the time of the next run.
     fn alarm_failed(&mut self, slot: Slot<'_>, pending: Pending, why: &str, addr: &Addr<Self>) {
-        let failed = pending.failed(self.shared.core.now(), rand::random());
+        let failed = pending.failed(self.shared.core.now(), self.shared.core.chance.draw());
         let (retry, object) = (failed.retry, &self.id);
         if retry == meta::COUNTED_FAILURES {
             tracing::error!(%object, why, "the alarm failed again: the object is quarantined");
@@ -345,7 +345,7 @@ fn start<O>(core: &Core, live: &Live<O>, alarm: Option<i64>) -> Start {
     Start {
         now: core.now(),
         epoch: core.epoch,
-        nonce: rand::random(),
+        nonce: core.chance.draw(),
         alarm,
         next_seq: live.meta.next_seq,
     }

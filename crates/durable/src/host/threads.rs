@@ -66,7 +66,7 @@ pub(super) fn start(core: Arc<Core>, committer: JoinHandle<()>) -> Result<Thread
 }
 
 /// Says that the thread has ended, however it ended.
-struct Ended(watch::Sender<bool>);
+pub(super) struct Ended(pub(super) watch::Sender<bool>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -99,7 +99,7 @@ impl Work {
             Ok(started) => started,
             Err(error) => return drop(ready.send(Err(error))),
         };
-        let _ = core.runtime.set(handle);
+        core.executor.runs_on(handle);
         let _ = ready.send(Ok(handles));
         system.block_on(serve(Arc::clone(&core), shutdown));
         end(&core, system, arbiters, committer);
@@ -118,13 +118,14 @@ fn arbiters(count: usize) -> Result<(Vec<Arbiter>, Vec<ArbiterHandle>), Error> {
 }
 
 /// Runs the alarm clock until the end is asked for, then lets queued commits end.
-async fn serve(core: Arc<Core>, mut shutdown: watch::Receiver<bool>) {
+pub(super) async fn serve(core: Arc<Core>, mut shutdown: watch::Receiver<bool>) {
     let (stop_clock, stopped) = oneshot::channel::<()>();
     let clock = Arc::clone(&core);
     let index = alarm_index(Arc::clone(&core));
     let clock = actix::spawn(async move {
         let tick = |now| clock.jumps.tick(&*clock.settings.clock, now);
         tokio::select! {
+            biased;
             () = clock.timers.run(&index, tick) => {}
             _ = stopped => {}
         }
@@ -143,15 +144,10 @@ fn alarm_index(
 ) -> impl Fn(Scan) -> BoxFuture<'static, Result<Found, Error>> + Send + Sync {
     move |scan| {
         let core = Arc::clone(&core);
-        let work = move || scan_alarms(&*core.storage()?, &scan);
         Box::pin(async move {
-            let reading = tokio::task::spawn_blocking(work);
-            reading.await.unwrap_or_else(|error| {
-                Err(Error::Storage {
-                    action: "read the alarm index",
-                    reason: error.to_string(),
-                })
-            })
+            let job = Arc::clone(&core);
+            let work = move || scan_alarms(&*job.storage()?, &scan);
+            core.executor.read(work).await?
         })
     }
 }
@@ -169,9 +165,7 @@ fn end(
     for arbiter in arbiters {
         clean &= arbiter.join().is_ok();
     }
-    core.timers.close();
-    core.jumps.close();
-    core.close_storage();
+    core.close();
     if !clean {
         tracing::error!("a thread of the object host ended by a panic");
     }
