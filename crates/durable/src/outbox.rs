@@ -157,6 +157,11 @@ impl<E: Clone> Outbox<E> {
         }
     }
 
+    /// Whether nothing may leave before something has landed.
+    pub(crate) fn is_busy(&self, max: usize) -> bool {
+        self.in_flight >= max
+    }
+
     /// When the next waiting effect is due.
     pub(crate) fn next_retry(&self) -> Option<i64> {
         let until = |pending: &Pending<E>| match pending.state {

@@ -1,5 +1,5 @@
-//! The inline mode by itself: nothing runs after a crash, nothing is left after an end, and time
-//! is the runtime's. What a host promises in this mode: `simulation.rs`.
+//! The inline mode by itself: nothing runs after a crash, nothing is left after an end, time is
+//! the runtime's, and no wait is a loop. What a host promises in this mode: `simulation.rs`.
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,7 +16,7 @@ use durable::storage::{FaultyStorage, Left};
 use durable::{
     Clock, Error, Host, InlineHost, Namespace, Pace, Settings, Storage, Store, TokioClock,
 };
-use support::{Add, Cell, Lab, START, SetAlarm, ToInbox, id};
+use support::{Add, Cell, Emit, Lab, START, SetAlarm, ToInbox, id};
 use tokio::task::LocalSet;
 
 /// Runs in virtual time, on one thread.
@@ -202,6 +202,30 @@ fn a_sleep_of_the_machine_is_noticed_at_once() {
         world.clock.jump_wall(-5_000);
         assert_eq!(world.clock.wall(), START + 55_010);
     });
+}
+
+#[test]
+fn an_overdue_effect_without_a_place_costs_no_turns() {
+    let (ended, end) = std::sync::mpsc::channel();
+    // Virtual time passes only while nobody has anything to do: in a loop it stands for ever.
+    std::thread::spawn(move || {
+        virtually(async {
+            let world = World::new(Pace::default());
+            let cell = world.cells.stub(&id("a"));
+            world.inbox.0.refuse.lock().unwrap().push(1);
+            world.inbox.0.swallow.lock().unwrap().push(2);
+            // The first is refused and waits for 2 s; the second takes the one place for 30 s.
+            cell.send(Emit(vec![1, 2])).await.unwrap();
+            secs(25).await;
+            assert_eq!(world.inbox.0.effects(), [1, 2]);
+            world.inbox.0.refuse.lock().unwrap().clear();
+            secs(6).await;
+            assert_eq!(world.inbox.0.effects(), [1, 2, 1]);
+        });
+        ended.send(())
+    });
+    let ended = end.recv_timeout(support::DEADLINE);
+    assert_eq!(ended, Ok(()), "the object was woken without an end");
 }
 
 #[test]

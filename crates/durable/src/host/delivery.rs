@@ -37,7 +37,9 @@ impl<O: Object> ObjectActor<O> {
         };
         let ready = outbox.take_ready(core.now(), core.settings.deliveries_max);
         let look_again = core.now().saturating_add(LOOK_AGAIN_MS);
-        let next = match outbox.next_retry() {
+        // Without a place for it, an overdue one would wake the object again and again.
+        let busy = outbox.is_busy(core.settings.deliveries_max);
+        let next = match outbox.next_retry().filter(|_| !busy) {
             None if outbox.len() > 0 => Some(look_again),
             next => next.map(|at| at.min(look_again)),
         };
