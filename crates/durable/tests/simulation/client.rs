@@ -1,0 +1,91 @@
+//! Who uses the host of the simulation: sends operations and writes down what was promised.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable::{Error, Namespace, ObjectId};
+use rand::Rng;
+
+use super::lab::Lab;
+use super::net::Dice;
+use super::objects::{Do, Node, Note, OwnAlarm};
+
+pub const NODES: usize = 5;
+/// Of a client in one life, at most.
+const OPS: u64 = 12;
+
+pub struct Client {
+    pub name: usize,
+    pub nodes: Namespace<Node>,
+    pub lab: Arc<Lab>,
+    pub dice: Dice,
+    pub next_op: Rc<RefCell<u64>>,
+}
+
+impl Client {
+    pub async fn run(self) {
+        let ops = self.dice.borrow_mut().random_range(0..OPS);
+        for _ in 0..ops {
+            // Some follow each other without a pause, so that they share a flush.
+            let pause = match self.dice.borrow_mut().random_range(0..4) {
+                0 => 0,
+                1 => 20_000,
+                _ => 200,
+            };
+            let pause = self.dice.borrow_mut().random_range(0..=pause);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            self.send().await;
+        }
+    }
+
+    async fn send(&self) {
+        let op = {
+            let mut next = self.next_op.borrow_mut();
+            *next += 1;
+            *next
+        };
+        let what = random_op(op, &self.dice);
+        let id = node(self.dice.borrow_mut().random_range(0..NODES));
+        let answer = self.nodes.stub(&id).send(what).await;
+        let name = self.name;
+        let mut notes = self.lab.notes();
+        notes.say(format_args!("client {name}: op {op} on {id}: {answer:?}"));
+        match answer {
+            Ok((n, sent)) => drop(notes.acked.insert(op, (id.to_string(), n, sent))),
+            Err(Error::OutcomeUnknown) => {}
+            Err(_) => drop(notes.refused.insert(op, id.to_string())),
+        }
+    }
+}
+
+pub fn node(n: usize) -> ObjectId {
+    ObjectId::from_name(&format!("node-{n}")).unwrap()
+}
+
+fn random_op(op: u64, dice: &Dice) -> Do {
+    let mut dice = dice.borrow_mut();
+    let alarm = match dice.random_range(0..4) {
+        0 => OwnAlarm::In(dice.random_range(-10..2_000)),
+        1 => OwnAlarm::In(dice.random_range(1_000..600_000)),
+        2 => OwnAlarm::Gone,
+        _ => OwnAlarm::Stays,
+    };
+    let count = dice.random_range(0..3_u32);
+    let mut note = || Note {
+        to: match dice.random_range(0..3) {
+            0 => format!("sink-{}", dice.random_range(0..2)),
+            _ => format!("node-{}", dice.random_range(0..NODES)),
+        },
+        text: dice.random(),
+    };
+    let sends = (0..count).map(|_| note()).collect();
+    Do {
+        op,
+        alarm,
+        sends,
+        wipe: dice.random_ratio(1, 24),
+        panic: dice.random_ratio(1, 16),
+    }
+}

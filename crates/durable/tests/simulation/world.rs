@@ -1,0 +1,418 @@
+//! One run of the simulation: a host that is started, used, hurt and ended again and again on one
+//! disk, by clients that never give up, until in its last life nothing fails any more.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable::storage::{Fault, FaultyStorage, Left};
+use durable::{
+    Clock, Error, Host, InlineHost, Namespace, ObjectId, Order, Pace, Settings, Storage, Store,
+    TokioClock, View,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use super::client::{Client, NODES, node};
+use super::disk::Disk;
+use super::lab::Lab;
+use super::net::{Dice, Outlet, Targets, carry};
+use super::objects::{Counts, Node, Sink};
+
+const START: i64 = 1_700_000_000_000;
+const CLIENTS: usize = 4;
+/// Longer than the longest rest of an object, any alarm that is set, and all jumps of the clock.
+const CALM: Duration = Duration::from_secs(20_000);
+
+/// What happens in a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub seed: u64,
+    /// Lives that end badly; the last one comes on top.
+    pub lives: u64,
+    /// The first life ends at this write, if it gets that far, and leaves that.
+    pub crash_at: Option<(u64, Left)>,
+    /// Other faults than crashes.
+    pub faults: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub trace: Vec<String>,
+    pub broken: Vec<String>,
+    pub steps: u64,
+    pub crashes: u64,
+    pub acked: usize,
+    pub effects: usize,
+    /// Writes of the first life.
+    pub points: u64,
+}
+
+pub fn run(plan: Plan, traced: bool) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let mut world = World::new(plan);
+        world.lab.notes().traced = traced;
+        world.run().await;
+        world.outcome()
+    })
+}
+
+struct World {
+    plan: Plan,
+    lab: Arc<Lab>,
+    dice: Dice,
+    clock: Arc<TokioClock>,
+    disk: Arc<Disk>,
+    targets: Targets,
+    cable: mpsc::UnboundedSender<super::net::Packet>,
+    next_op: Rc<RefCell<u64>>,
+    crashes: u64,
+    points: u64,
+}
+
+/// A host that is up, with its objects.
+struct Up {
+    host: InlineHost,
+    nodes: Namespace<Node>,
+    sinks: Namespace<Sink>,
+    counts: Option<View<Counts>>,
+}
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        let lab = Arc::<Lab>::default();
+        let dice = Rc::new(RefCell::new(StdRng::seed_from_u64(plan.seed)));
+        let (cable, packets) = mpsc::unbounded_channel();
+        let targets = Targets::default();
+        let carrying = carry(
+            packets,
+            Arc::clone(&lab),
+            Rc::clone(&dice),
+            Rc::clone(&targets),
+        );
+        tokio::task::spawn_local(carrying);
+        let disk = Disk {
+            inner: FaultyStorage::new(plan.seed),
+            lab: Arc::clone(&lab),
+        };
+        Self {
+            plan,
+            lab,
+            dice,
+            clock: Arc::new(TokioClock::new(START)),
+            disk: Arc::new(disk),
+            targets,
+            cable,
+            next_op: Rc::default(),
+            crashes: 0,
+            points: 0,
+        }
+    }
+
+    fn roll(&self, range: std::ops::Range<u64>) -> u64 {
+        self.dice.borrow_mut().random_range(range)
+    }
+
+    async fn run(&mut self) {
+        for life in 0..self.plan.lives {
+            self.plan_faults(life);
+            let begun = self.begin().await;
+            if let Ok(up) = begun {
+                self.live(&up).await;
+                if self.roll(0..5) == 0 && self.plan.crash_at.is_none() {
+                    self.lab.say("stops");
+                    up.host.stop().await;
+                }
+                self.end(up);
+            }
+            if life == 0 {
+                self.points = self.disk.inner.points();
+            }
+            self.crash(life);
+        }
+        self.lab.notes().calm = true;
+        match self.begin().await {
+            Ok(up) => self.calm(up).await,
+            Err(error) => self.lab.check(false, || format!("the last start: {error}")),
+        }
+    }
+
+    fn plan_faults(&self, life: u64) {
+        let disk = &self.disk.inner;
+        if let (0, Some((point, _))) = (life, self.plan.crash_at) {
+            disk.fail_at(point, Fault::Crash);
+        } else if self.plan.faults {
+            let point = disk.points() + self.roll(0..150);
+            match self.roll(0..8) {
+                0 => disk.fail_at(point, Fault::Io),
+                1 | 2 => disk.fail_at(point, Fault::NoSpace),
+                3..=5 => disk.fail_at(point, Fault::Crash),
+                _ => {}
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<Up, Error> {
+        // A new process believes the machine's clock, wherever that has been turned to.
+        self.clock = Arc::new(TokioClock::new(self.clock.wall()));
+        let clock: Arc<dyn Clock> = Arc::<TokioClock>::clone(&self.clock);
+        self.lab.begin_life(Arc::clone(&clock));
+        let settings = Settings {
+            clock,
+            seed: Some(self.plan.seed),
+            idle_ms: self.roll(200..20_000),
+            deliveries_max: 4,
+            ..Settings::default()
+        };
+        let pace = Pace {
+            flush_ms: 0..=self.roll(0..30),
+            read_ms: 0..=self.roll(0..10),
+        };
+        let storage: Arc<dyn Storage> = Arc::<Disk>::clone(&self.disk);
+        let host = Host::inline(Store::new(storage)?, settings, pace)?;
+        let outlet = Arc::new(Outlet {
+            lab: Arc::clone(&self.lab),
+            cable: self.cable.clone(),
+        });
+        let nodes = host.namespace::<Node>(Arc::clone(&self.lab), outlet);
+        let sinks = host.namespace::<Sink>(Arc::clone(&self.lab), Arc::new(durable::NoEffects));
+        let counts = host.project(Counts).await.ok();
+        let up = Up {
+            host,
+            nodes,
+            sinks,
+            counts,
+        };
+        self.check_stored(&up).await;
+        *self.targets.borrow_mut() = Some((up.nodes.clone(), up.sinks.clone()));
+        Ok(up)
+    }
+
+    /// Clients and troubles, until enough time has passed or the disk has failed.
+    async fn live(&self, up: &Up) {
+        let mut clients = Vec::new();
+        for client in 0..CLIENTS {
+            let client = Client {
+                name: client,
+                nodes: up.nodes.clone(),
+                lab: Arc::clone(&self.lab),
+                dice: Rc::clone(&self.dice),
+                next_op: Rc::clone(&self.next_op),
+            };
+            clients.push(tokio::task::spawn_local(client.run()));
+        }
+        let end = tokio::time::sleep(Duration::from_millis(self.roll(500..90_000)));
+        let mut fatal = up.host.fatal();
+        tokio::select! {
+            biased;
+            _ = fatal.wait_for(Option::is_some) => self.lab.say("the store has failed"),
+            () = self.trouble() => {}
+            () = end => {}
+        }
+        self.disk.inner.fill(false);
+        for client in clients {
+            client.abort();
+        }
+    }
+
+    /// Turned clocks and full disks.
+    async fn trouble(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.roll(100..20_000))).await;
+            if !self.plan.faults {
+                continue;
+            }
+            match self.roll(0..6) {
+                0 => {
+                    let ms = i64::try_from(self.roll(0..2_000_000)).unwrap() - 1_000_000;
+                    self.lab.say(format_args!("the wall clock goes {ms} ms"));
+                    self.clock.jump_wall(ms);
+                }
+                1 => {
+                    self.lab.say("the machine sleeps");
+                    self.clock
+                        .slept(u32::try_from(self.roll(0..720_000)).unwrap());
+                }
+                2 => {
+                    self.disk.inner.fill(true);
+                    tokio::time::sleep(Duration::from_millis(self.roll(0..3_000))).await;
+                    self.disk.inner.fill(false);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the process from one moment to the next. Nothing of it may be left.
+    fn end(&self, up: Up) {
+        self.lab.say("crashes");
+        *self.targets.borrow_mut() = None;
+        let Up { host, .. } = up;
+        host.crash();
+        let left = Arc::strong_count(&self.disk);
+        self.lab
+            .check(left == 1, || format!("{left} hold the disk after a crash"));
+        let alive = self.lab.notes().alive.values().sum::<u32>();
+        self.lab
+            .check(alive == 0, || format!("{alive} objects live after a crash"));
+    }
+
+    fn crash(&mut self, life: u64) {
+        self.crashes += 1;
+        let left = match (life, self.plan.crash_at) {
+            (0, Some((_, left))) => left,
+            _ => match self.roll(0..3) {
+                0 => Left::Synced,
+                1 => Left::First(1),
+                _ => Left::Any,
+            },
+        };
+        self.disk = Arc::new(Disk {
+            inner: self.disk.inner.crash(left),
+            lab: Arc::clone(&self.lab),
+        });
+    }
+
+    /// Waits until everything that was promised has come true.
+    async fn calm(&mut self, up: Up) {
+        let until = tokio::time::Instant::now() + CALM;
+        loop {
+            tokio::time::sleep(Duration::from_mins(5)).await;
+            let (alarms, effects) = (
+                up.host.alarms_pending().await,
+                up.host.effects_pending().await,
+            );
+            if alarms == Ok(Vec::new()) && effects == Ok(0) {
+                break;
+            }
+            if tokio::time::Instant::now() > until {
+                self.lab
+                    .check(false, || format!("left over: {alarms:?}, {effects:?}"));
+                break;
+            }
+        }
+        self.check_stored(&up).await;
+        self.check_delivered();
+        up.host.stop().await;
+        let alive = self.lab.notes().alive.values().sum::<u32>();
+        self.lab
+            .check(alive == 0, || format!("{alive} objects live after the end"));
+        let storage: Arc<dyn Storage> = Arc::<Disk>::clone(&self.disk);
+        let found = Store::new(storage).and_then(|store| store.verify());
+        let sound = matches!(&found, Ok(found) if found.damage.is_empty());
+        self.lab.check(sound, || format!("the store: {found:?}"));
+    }
+
+    /// Every turn of each node is there with both its records, none is missing before it, and
+    /// what was answered is among them.
+    async fn check_stored(&self, up: &Up) {
+        let mut labels = BTreeMap::new();
+        for n in 0..NODES {
+            let id = node(n);
+            // The host goes on between these reads.
+            let before = Self::row(up, &id).await;
+            let stub = up.nodes.stub(&id);
+            let scanned = stub.scan("", None, usize::MAX, Order::Ascending).await;
+            let (Ok(records), after) = (scanned, Self::row(up, &id).await) else {
+                return self.lab.say("the disk fails while it is checked");
+            };
+            let n = records.iter().find(|(key, _)| key == "n");
+            let n = n.and_then(|(_, n)| n.as_u64());
+            let ok = before.is_none_or(|row| row <= n) && after.is_none_or(|row| row >= n);
+            self.lab.check(ok, || {
+                format!("{id}: row {before:?} to {after:?}, not {n:?}")
+            });
+            let found = self.check_node(&id, &records);
+            labels.insert(id.to_string(), found);
+        }
+        let (acked, refused) = {
+            let notes = self.lab.notes();
+            (notes.acked.clone(), notes.refused.clone())
+        };
+        for (op, (node, n, _)) in acked {
+            let (wiped, found) = &labels[&node];
+            let stored = found.get(&format!("do-{op}"));
+            let ok = stored == Some(&n) || (stored.is_none() && n < *wiped);
+            self.lab.check(ok, || {
+                format!("{node}: answered op {op} of turn {n} is {stored:?}")
+            });
+        }
+        for (op, node) in refused {
+            let stored = labels[&node].1.get(&format!("do-{op}"));
+            self.lab.check(stored.is_none(), || {
+                format!("{node}: refused op {op} is {stored:?}")
+            });
+        }
+    }
+
+    /// What the projection says of the node's count; nothing if it does not run.
+    async fn row(up: &Up, id: &ObjectId) -> Option<Option<u64>> {
+        up.counts.as_ref()?.get(&format!("n/{id}")).await.ok()
+    }
+
+    /// The turn that has wiped, and the turn of each label.
+    fn check_node(
+        &self,
+        id: &ObjectId,
+        records: &[(String, Value)],
+    ) -> (u64, BTreeMap<String, u64>) {
+        let (mut ops, mut twins, mut n, mut wiped) = (BTreeMap::new(), BTreeMap::new(), 0, 1);
+        for (key, value) in records {
+            let number = value.as_u64().unwrap_or_default();
+            match key.split_once('/') {
+                Some(("op", label)) => drop(ops.insert(label.to_owned(), number)),
+                Some((_, label)) => drop(twins.insert(label.to_owned(), number)),
+                None if key == "n" => n = number,
+                None if key == "wiped" => wiped = number,
+                None => {}
+            }
+        }
+        self.lab.check(ops == twins, || {
+            format!("{id}: half a batch: {ops:?} {twins:?}")
+        });
+        let mut numbers: Vec<u64> = ops.values().copied().collect();
+        numbers.sort_unstable();
+        let ok = numbers.iter().copied().eq(wiped..=n);
+        self.lab
+            .check(ok, || format!("{id}: turns {numbers:?} of {wiped}..={n}"));
+        (wiped, ops)
+    }
+
+    fn check_delivered(&self) {
+        let (acked, taken) = {
+            let notes = self.lab.notes();
+            (notes.acked.clone(), notes.taken.clone())
+        };
+        for (op, (node, _, sent)) in acked {
+            for seq in sent {
+                let ok = taken.contains(&(node.clone(), seq));
+                self.lab
+                    .check(ok, || format!("{node} #{seq} of op {op} never arrived"));
+            }
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let mut notes = self.lab.notes();
+        Outcome {
+            trace: std::mem::take(&mut notes.trace),
+            broken: std::mem::take(&mut notes.broken),
+            steps: notes.steps,
+            crashes: self.crashes,
+            acked: notes.acked.len(),
+            effects: notes.taken.len(),
+            points: self.points,
+        }
+    }
+}
