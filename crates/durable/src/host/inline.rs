@@ -116,6 +116,7 @@ impl Host {
             journal,
             writer,
             epoch,
+            ..
         } = store;
         let chance = Arc::new(Chance::new(settings.seed, epoch));
         let (committer, mut work) = Committer::new(writer, settings.commit_queue_max);

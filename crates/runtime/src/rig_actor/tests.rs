@@ -320,13 +320,13 @@ async fn a_start_resets_no_number() {
 fn inline() -> (TestTurn, RigActor) {
     let id = ObjectId::from_name("rig").unwrap();
     let host = TestTurn::new::<RigActor>(id.clone(), 1_800_000_000_000);
-    let rig = RigActor::load(&id, &host.records(), &Changes::new()).unwrap();
+    let rig = RigActor::load(&id, &host.records(), &Changes::new().into()).unwrap();
     (host, rig)
 }
 
 fn loaded(host: &TestTurn) -> RigActor {
     let id = ObjectId::from_name("rig").unwrap();
-    RigActor::load(&id, &host.records(), &Changes::new()).unwrap()
+    RigActor::load(&id, &host.records(), &Changes::new().into()).unwrap()
 }
 
 #[test]
