@@ -51,6 +51,13 @@
 //! host.stop().await;
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
+//!
+//! # Testing what is built on it
+//!
+//! [`TestTurn`] steps one object, without a host. [`Host::inline`] runs a whole host on the test's
+//! own thread, in virtual time and from a seed, and ends it at any moment; with
+//! [`storage::FaultyStorage`] below it, a test sees what a crash leaves. [`InlineHost`] has an
+//! example that runs.
 pub mod backup;
 mod clock;
 mod commit;

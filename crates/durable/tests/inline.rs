@@ -133,6 +133,31 @@ fn nothing_runs_after_a_crash_and_what_was_answered_is_there() {
 }
 
 #[test]
+fn nothing_leaves_while_a_crash_clears_up() {
+    for rounds in 0..60 {
+        virtually(async {
+            let world = World::new(Pace::default());
+            let emitted = world.cells.stub(&id("a")).send(Emit((0..8).collect()));
+            // More tasks than a local set polls in one round: it is always in the middle of things.
+            for _ in 0..100 {
+                world.host.spawn(async {
+                    loop {
+                        tokio::task::yield_now().await;
+                    }
+                });
+            }
+            for _ in 0..rounds {
+                tokio::task::yield_now().await;
+            }
+            let before = world.inbox.0.effects();
+            world.host.crash();
+            assert_eq!(world.inbox.0.effects(), before, "after {rounds} rounds");
+            drop(emitted);
+        });
+    }
+}
+
+#[test]
 fn tasks_of_the_process_end_with_it_even_from_within() {
     virtually(async {
         let world = Rc::new(World::new(Pace::default()));

@@ -9,14 +9,11 @@
 
 use std::future::Future;
 use std::ops::RangeInclusive;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context as Waking, Poll};
 use std::time::Duration;
 
-use actix::dev::ContextFut;
-use actix::dev::channel::{AddressReceiver, channel};
-use actix::{Actor, ActorContext, Addr, ArbiterHandle, Context};
+use actix::dev::channel::channel;
+use actix::{Actor, Addr, ArbiterHandle, Context};
 use tokio::runtime::{Handle as RuntimeHandle, Runtime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
@@ -191,46 +188,15 @@ impl Place {
     where
         A: Actor<Context = Context<A>>,
     {
-        let (to, from) = channel(MAILBOX);
-        let job = move || run(from, make());
-        // Where nobody runs any more, the address is one of the dead.
         match self {
-            Self::Arbiter(arbiter) => drop(arbiter.spawn_fn(job)),
-            Self::Here(jobs) => drop(jobs.send(Box::new(job))),
+            Self::Arbiter(arbiter) => A::start_in_arbiter(arbiter, move |_| make()),
+            Self::Here(jobs) => {
+                let (to, from) = channel(MAILBOX);
+                let run = move || drop(Context::with_receiver(from).run(make()));
+                // Where nobody runs any more, the address is one of the dead.
+                let _ = jobs.send(Box::new(run));
+                Addr::new(to)
+            }
         }
-        Addr::new(to)
-    }
-}
-
-/// Starts an actor on this thread.
-pub(super) fn start<A: Actor<Context = Context<A>>>(actor: A) -> Addr<A> {
-    let (to, from) = channel(MAILBOX);
-    run(from, actor);
-    Addr::new(to)
-}
-
-fn run<A: Actor<Context = Context<A>>>(from: AddressReceiver<A>, actor: A) {
-    let running = Context::with_receiver(from).into_future(actor);
-    actix::spawn(Mortal(running));
-}
-
-/// An actor that does nothing more when it is dropped. Without this it would still handle what
-/// is in its mailbox, and a crash would be none.
-struct Mortal<A: Actor<Context = Context<A>>>(ContextFut<A, Context<A>>);
-
-impl<A: Actor<Context = Context<A>>> Future for Mortal<A> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Waking<'_>) -> Poll<()> {
-        Pin::new(&mut self.get_mut().0).poll(cx)
-    }
-}
-
-// `ContextFut` is moved freely by actix itself.
-impl<A: Actor<Context = Context<A>>> Unpin for Mortal<A> {}
-
-impl<A: Actor<Context = Context<A>>> Drop for Mortal<A> {
-    fn drop(&mut self) {
-        self.0.ctx().terminate();
     }
 }

@@ -156,17 +156,18 @@ impl InlineHost {
         &self.host
     }
 
-    /// Runs a task that belongs to the host's process: a crash ends it too, in the same moment.
-    /// Whatever it spawns with `spawn_local` or as an actor does the same. Over, it does nothing.
+    /// Runs a task that belongs to the host's process: the host's end, orderly or not, is its end
+    /// too, and that of whatever it spawns with `spawn_local` or starts as an actor. After it,
+    /// nothing is run.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         if let Some(set) = &*self.life.borrow() {
             set.spawn_local(task);
         }
     }
 
-    /// Ends everything at once: no flush, no answer, no destructor that waits. Callers of the
-    /// host get `OutcomeUnknown`. From within one of its own tasks it ends when that has been
-    /// polled.
+    /// Ends everything at once: no flush, no answer, and nothing handles what was on its way.
+    /// Callers of the host get `OutcomeUnknown`. From within one of its own tasks it ends as soon
+    /// as the local set has polled what was ready.
     pub fn crash(&self) {
         self.host.core().kill();
         let set = self.life.borrow_mut().take();

@@ -15,7 +15,6 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 
 use super::actor::{Jumped, ObjectActor, Shared, Sleep, Step, Wake};
 use super::call::{Call, Permit};
-use super::executor;
 use crate::outbox::Retries;
 use crate::timers::Kind;
 use crate::{Object, ObjectId};
@@ -70,8 +69,7 @@ impl<O: Object> Registry<O> {
         self.given += 1;
         let now = core.now();
         let start = |replaces, retries| {
-            let shared = Arc::clone(&self.shared);
-            executor::start(ObjectActor::new(shared, id.clone(), replaces, retries))
+            ObjectActor::new(Arc::clone(&self.shared), id.clone(), replaces, retries).start()
         };
         let entry = match self.objects.entry(id.clone()) {
             Slot::Occupied(known) => {

@@ -1,6 +1,7 @@
 //! Who uses the host of the simulation: sends operations and writes down what was promised.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +14,10 @@ use super::net::Dice;
 use super::objects::{Do, Node, Note, OwnAlarm};
 
 pub const NODES: usize = 5;
-/// Of a client in one life, at most.
-const OPS: u64 = 12;
+/// Bursts of a client in one life, at most.
+const OPS: u64 = 8;
 
 pub struct Client {
-    pub name: usize,
     pub nodes: Namespace<Node>,
     pub lab: Arc<Lab>,
     pub dice: Dice,
@@ -40,23 +40,51 @@ impl Client {
         }
     }
 
+    /// Sometimes several at once to one node, so that they wait for different flushes.
     async fn send(&self) {
-        let op = {
-            let mut next = self.next_op.borrow_mut();
-            *next += 1;
-            *next
-        };
-        let what = random_op(op, &self.dice);
         let id = node(self.dice.borrow_mut().random_range(0..NODES));
-        let answer = self.nodes.stub(&id).send(what).await;
-        let name = self.name;
-        let mut notes = self.lab.notes();
-        notes.say(format_args!("client {name}: op {op} on {id}: {answer:?}"));
-        match answer {
-            Ok((n, sent)) => drop(notes.acked.insert(op, (id.to_string(), n, sent))),
-            Err(Error::OutcomeUnknown) => {}
-            Err(_) => drop(notes.refused.insert(op, id.to_string())),
+        let count = match self.dice.borrow_mut().random_range(0..4) {
+            0 => 4,
+            _ => 1,
+        };
+        let mut asked = Vec::new();
+        for n in 0..count {
+            // Behind the flush of the one before has begun, perhaps.
+            let pause = self.dice.borrow_mut().random_range(0..=n * 5);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let op = {
+                let mut next = self.next_op.borrow_mut();
+                *next += 1;
+                *next
+            };
+            let answer = self.nodes.stub(&id).send(random_op(op, &self.dice));
+            asked.push(tokio::task::spawn_local(hear(
+                Arc::clone(&self.lab),
+                id.clone(),
+                op,
+                answer,
+            )));
         }
+        for answer in asked {
+            let _ = answer.await;
+        }
+    }
+}
+
+/// Writes down what becomes of an operation.
+async fn hear(
+    lab: Arc<Lab>,
+    id: ObjectId,
+    op: u64,
+    answer: impl Future<Output = Result<(u64, Vec<u64>), Error>>,
+) {
+    let answer = answer.await;
+    let mut notes = lab.notes();
+    notes.say(format_args!("op {op} on {id}: {answer:?}"));
+    match answer {
+        Ok((n, sent)) => drop(notes.acked.insert(op, (id.to_string(), n, sent))),
+        Err(Error::OutcomeUnknown) => {}
+        Err(_) => drop(notes.refused.insert(op, id.to_string())),
     }
 }
 

@@ -2,23 +2,21 @@
 //! disk, by clients that never give up, until in its last life nothing fails any more.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use durable::storage::{Fault, FaultyStorage, Left};
 use durable::{
-    Clock, Error, Host, InlineHost, Namespace, ObjectId, Order, Pace, Settings, Storage, Store,
-    TokioClock, View,
+    Clock, Error, Host, InlineHost, Namespace, Pace, Settings, Storage, Store, TokioClock, View,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use super::client::{Client, NODES, node};
+use super::checks;
+use super::client::Client;
 use super::disk::Disk;
 use super::lab::Lab;
 use super::net::{Dice, Outlet, Targets, carry};
@@ -82,11 +80,11 @@ struct World {
 }
 
 /// A host that is up, with its objects.
-struct Up {
-    host: InlineHost,
-    nodes: Namespace<Node>,
-    sinks: Namespace<Sink>,
-    counts: Option<View<Counts>>,
+pub struct Up {
+    pub host: InlineHost,
+    pub nodes: Namespace<Node>,
+    pub sinks: Namespace<Sink>,
+    pub counts: Option<View<Counts>>,
 }
 
 impl World {
@@ -194,7 +192,7 @@ impl World {
             sinks,
             counts,
         };
-        self.check_stored(&up).await;
+        checks::stored(&self.lab, &up).await;
         *self.targets.borrow_mut() = Some((up.nodes.clone(), up.sinks.clone()));
         Ok(up)
     }
@@ -202,9 +200,8 @@ impl World {
     /// Clients and troubles, until enough time has passed or the disk has failed.
     async fn live(&self, up: &Up) {
         let mut clients = Vec::new();
-        for client in 0..CLIENTS {
+        for _ in 0..CLIENTS {
             let client = Client {
-                name: client,
                 nodes: up.nodes.clone(),
                 lab: Arc::clone(&self.lab),
                 dice: Rc::clone(&self.dice),
@@ -302,8 +299,8 @@ impl World {
                 break;
             }
         }
-        self.check_stored(&up).await;
-        self.check_delivered();
+        checks::stored(&self.lab, &up).await;
+        checks::delivered(&self.lab);
         up.host.stop().await;
         let alive = self.lab.notes().alive.values().sum::<u32>();
         self.lab
@@ -312,95 +309,6 @@ impl World {
         let found = Store::new(storage).and_then(|store| store.verify());
         let sound = matches!(&found, Ok(found) if found.damage.is_empty());
         self.lab.check(sound, || format!("the store: {found:?}"));
-    }
-
-    /// Every turn of each node is there with both its records, none is missing before it, and
-    /// what was answered is among them.
-    async fn check_stored(&self, up: &Up) {
-        let mut labels = BTreeMap::new();
-        for n in 0..NODES {
-            let id = node(n);
-            // The host goes on between these reads.
-            let before = Self::row(up, &id).await;
-            let stub = up.nodes.stub(&id);
-            let scanned = stub.scan("", None, usize::MAX, Order::Ascending).await;
-            let (Ok(records), after) = (scanned, Self::row(up, &id).await) else {
-                return self.lab.say("the disk fails while it is checked");
-            };
-            let n = records.iter().find(|(key, _)| key == "n");
-            let n = n.and_then(|(_, n)| n.as_u64());
-            let ok = before.is_none_or(|row| row <= n) && after.is_none_or(|row| row >= n);
-            self.lab.check(ok, || {
-                format!("{id}: row {before:?} to {after:?}, not {n:?}")
-            });
-            let found = self.check_node(&id, &records);
-            labels.insert(id.to_string(), found);
-        }
-        let (acked, refused) = {
-            let notes = self.lab.notes();
-            (notes.acked.clone(), notes.refused.clone())
-        };
-        for (op, (node, n, _)) in acked {
-            let (wiped, found) = &labels[&node];
-            let stored = found.get(&format!("do-{op}"));
-            let ok = stored == Some(&n) || (stored.is_none() && n < *wiped);
-            self.lab.check(ok, || {
-                format!("{node}: answered op {op} of turn {n} is {stored:?}")
-            });
-        }
-        for (op, node) in refused {
-            let stored = labels[&node].1.get(&format!("do-{op}"));
-            self.lab.check(stored.is_none(), || {
-                format!("{node}: refused op {op} is {stored:?}")
-            });
-        }
-    }
-
-    /// What the projection says of the node's count; nothing if it does not run.
-    async fn row(up: &Up, id: &ObjectId) -> Option<Option<u64>> {
-        up.counts.as_ref()?.get(&format!("n/{id}")).await.ok()
-    }
-
-    /// The turn that has wiped, and the turn of each label.
-    fn check_node(
-        &self,
-        id: &ObjectId,
-        records: &[(String, Value)],
-    ) -> (u64, BTreeMap<String, u64>) {
-        let (mut ops, mut twins, mut n, mut wiped) = (BTreeMap::new(), BTreeMap::new(), 0, 1);
-        for (key, value) in records {
-            let number = value.as_u64().unwrap_or_default();
-            match key.split_once('/') {
-                Some(("op", label)) => drop(ops.insert(label.to_owned(), number)),
-                Some((_, label)) => drop(twins.insert(label.to_owned(), number)),
-                None if key == "n" => n = number,
-                None if key == "wiped" => wiped = number,
-                None => {}
-            }
-        }
-        self.lab.check(ops == twins, || {
-            format!("{id}: half a batch: {ops:?} {twins:?}")
-        });
-        let mut numbers: Vec<u64> = ops.values().copied().collect();
-        numbers.sort_unstable();
-        let ok = numbers.iter().copied().eq(wiped..=n);
-        self.lab
-            .check(ok, || format!("{id}: turns {numbers:?} of {wiped}..={n}"));
-        (wiped, ops)
-    }
-
-    fn check_delivered(&self) {
-        let (acked, taken) = {
-            let notes = self.lab.notes();
-            (notes.acked.clone(), notes.taken.clone())
-        };
-        for (op, (node, _, sent)) in acked {
-            for seq in sent {
-                let ok = taken.contains(&(node.clone(), seq));
-                self.lab
-                    .check(ok, || format!("{node} #{seq} of op {op} never arrived"));
-            }
-        }
     }
 
     fn outcome(&self) -> Outcome {
