@@ -20,6 +20,10 @@ sim seeds="20000":
 replay seed:
     WELLHEAD_SEED={{seed}} cargo test -p wellhead-rig --test simulation -- --nocapture
 
+# The whole object host under seeded faults, in virtual time
+simulate-durable seeds="5000":
+    WELLHEAD_SEEDS={{seeds}} cargo test --release -p wellhead-durable --test simulation -- --nocapture
+
 # Cut the power under a writing store, 100 times (needs root and loop devices)
 power-loss:
     cargo test -p wellhead-durable --test power_loss -- --ignored --nocapture --test-threads=1
