@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentId, BeadId, Deadline, DispatchId, DoneReport, Failure, Incarnation, LastFailure, Outcome,
-    ReviewId, Timestamp, Usage,
+    AgentId, Alert, BeadId, Deadline, DispatchId, DoneReport, Failure, Incarnation, LastFailure,
+    Outcome, PhaseAt, ReviewId, Timestamp, Usage,
 };
 
 /// What kind of record a bead is. Only `Issue` and `MergeRequest` are ever dispatched.
@@ -127,6 +127,12 @@ pub struct Live {
     pub lease: Deadline,
     /// The work moves: renewed by model and tool events, never by a heartbeat alone.
     pub progress: Deadline,
+    /// When it is nudged if nothing moves; none once that was done, until something moves again.
+    #[serde(default)]
+    pub nudge: Option<Deadline>,
+    /// While a tool runs: how long that may go on. The progress clock stands still meanwhile.
+    #[serde(default)]
+    pub tool: Option<Deadline>,
     /// The longest that it may run.
     pub total: Deadline,
 }
@@ -174,6 +180,33 @@ pub struct Ending {
     pub over: Option<Outcome>,
     /// How long the other half is waited for.
     pub grace: Deadline,
+    /// When the dispatch entered each phase of its life, for the attempt log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseAt>,
+    /// The end of what it last wrote, for the attempt log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_output: Option<String>,
+}
+
+impl Ending {
+    pub(crate) fn of(cause: Cause, session: Option<String>, grace: Deadline) -> Self {
+        Self {
+            cause,
+            session,
+            over: None,
+            grace,
+            phases: Vec::new(),
+            last_output: None,
+        }
+    }
+}
+
+/// A wait that time does not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Park {
+    /// The bead has used up its own budget.
+    Budget,
 }
 
 /// The one state of a bead.
@@ -216,6 +249,9 @@ pub enum Phase {
         agent: AgentId,
         /// Not before this.
         until: Deadline,
+        /// What only a person ends; without it time alone does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        park: Option<Park>,
     },
     /// Its work waits for a review.
     InReview {
@@ -296,6 +332,12 @@ pub struct Attempt {
     pub cause: Cause,
     /// What it cost.
     pub usage: Usage,
+    /// When it entered each phase of its life.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseAt>,
+    /// The end of what it last wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_output: Option<String>,
 }
 
 /// How many attempts a bead keeps; older ones are dropped from the log, never from the numbers.
@@ -351,6 +393,9 @@ pub struct Bead {
     /// What people told its agent and no turn has read yet, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<String>,
+    /// For an escalation: whether it was seen, and when people are told again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<Alert>,
     /// All usage so far.
     #[serde(default, skip_serializing_if = "Usage::is_none")]
     pub usage: Usage,
@@ -428,7 +473,9 @@ impl Bead {
     pub fn is_ready(&self, now: Timestamp) -> bool {
         match &self.phase {
             Phase::Hooked { .. } => true,
-            Phase::Waiting { until, .. } => until.is_due(now),
+            Phase::Waiting {
+                until, park: None, ..
+            } => until.is_due(now),
             _ => false,
         }
     }

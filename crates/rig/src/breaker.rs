@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Class, Deadline, DispatchId, Failure, Policy, Timestamp, class::Trip};
+use crate::{Class, Deadline, DispatchId, Failure, Timestamp, class::Trip, policy::jittered};
 
 /// Outcomes in this window count towards the breaker's rate.
 const WINDOW_MS: i64 = 10 * 60 * 1_000;
@@ -16,13 +16,32 @@ const WINDOW_MIN: usize = 5;
 const WINDOW_MAX: usize = 50;
 /// Failures in a row that open it.
 const CONSECUTIVE_MAX: u32 = 3;
-/// A probe has this much longer than a start before it counts as failed.
-const PROBE_EXTRA_MS: i64 = 60 * 1_000;
+
+/// How long a breaker waits, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The first cooldown; it doubles with each trip.
+    pub cooldown_ms: i64,
+    /// The longest.
+    pub cooldown_max_ms: i64,
+    /// How long a probe may take before it counts as failed.
+    pub probe_ms: i64,
+}
+
+impl Pace {
+    /// The cooldown after `trips` trips in a row, with up to 25 % jitter from `random`.
+    pub fn cooldown(&self, trips: u32, random: u64) -> i64 {
+        let doubled = self
+            .cooldown_ms
+            .saturating_mul(1_i64 << trips.saturating_sub(1).min(30));
+        jittered(doubled.min(self.cooldown_max_ms), random).min(self.cooldown_max_ms)
+    }
+}
 
 /// Where the breaker stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum BreakerState {
+pub enum BreakerState<P = DispatchId> {
     /// Everything passes.
     #[default]
     Closed,
@@ -42,7 +61,7 @@ pub enum BreakerState {
         /// When it had opened.
         opened_at: Timestamp,
         /// The probe under way, and when it counts as failed.
-        probe: Option<(DispatchId, Deadline)>,
+        probe: Option<(P, Deadline)>,
     },
 }
 
@@ -53,15 +72,26 @@ struct Sample {
     failed: bool,
 }
 
-/// The breaker of one scope.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Breaker {
+/// The breaker of one scope; `P` names a probe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Breaker<P = DispatchId> {
     /// Where it stands.
-    pub state: BreakerState,
+    pub state: BreakerState<P>,
     /// Trips since it last closed; doubles the cooldown.
     pub trips: u32,
     consecutive: u32,
     window: Vec<Sample>,
+}
+
+impl<P> Default for Breaker<P> {
+    fn default() -> Self {
+        Self {
+            state: BreakerState::Closed,
+            trips: 0,
+            consecutive: 0,
+            window: Vec::new(),
+        }
+    }
 }
 
 /// What a report did to the breaker.
@@ -77,7 +107,7 @@ pub enum Moved {
     Closed,
 }
 
-impl Breaker {
+impl<P: PartialEq> Breaker<P> {
     /// Whether everything passes.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, BreakerState::Closed)
@@ -86,6 +116,43 @@ impl Breaker {
     /// The class that shut it, unless it is closed.
     pub fn class(&self) -> Option<Class> {
         self.failure().map(|failure| failure.class)
+    }
+
+    /// Whether forgetting it would change nothing: closed, and no outcome in its window.
+    pub(crate) fn is_as_new(&self, now: Timestamp) -> bool {
+        let counts = |sample: &Sample| (0..=WINDOW_MS).contains(&now.since_ms(sample.at));
+        self.is_closed() && self.consecutive == 0 && !self.window.iter().any(counts)
+    }
+
+    /// The probe under way and its deadline, if there is one.
+    pub fn probe(&self) -> Option<&(P, Deadline)> {
+        match &self.state {
+            BreakerState::HalfOpen { probe, .. } => probe.as_ref(),
+            BreakerState::Closed | BreakerState::Open { .. } => None,
+        }
+    }
+
+    /// After a jump of the clock back no deadline is further away than its own length.
+    pub(crate) fn rebase(&mut self, now: Timestamp) {
+        match &mut self.state {
+            BreakerState::Open { next_probe, .. } => *next_probe = next_probe.rebased(now),
+            BreakerState::HalfOpen {
+                probe: Some((_, by)),
+                ..
+            } => *by = by.rebased(now),
+            BreakerState::HalfOpen { probe: None, .. } | BreakerState::Closed => {}
+        }
+    }
+
+    /// After any jump of the clock a probe has its whole time again.
+    pub(crate) fn renew_probe(&mut self, now: Timestamp) {
+        if let BreakerState::HalfOpen {
+            probe: Some((_, by)),
+            ..
+        } = &mut self.state
+        {
+            *by = by.renewed(now);
+        }
     }
 
     /// The failure that shut it, unless it is closed.
@@ -106,7 +173,7 @@ impl Breaker {
         failure: &Failure,
         was_probe: bool,
         now: Timestamp,
-        policy: &Policy,
+        pace: &Pace,
         random: u64,
     ) -> Moved {
         let trips = match failure.class.trip() {
@@ -124,7 +191,7 @@ impl Breaker {
                 (Trip::Never, Some(own)) => own.clone(),
                 _ => failure.clone(),
             };
-            self.open(cause, now, policy, random)
+            self.open(cause, now, pace, random)
         } else {
             Moved::No
         }
@@ -142,15 +209,15 @@ impl Breaker {
     }
 
     /// The probe ended or its deadline passed without any output: the same wait, doubled.
-    pub(crate) fn probe_failed(&mut self, now: Timestamp, policy: &Policy, random: u64) -> Moved {
+    pub(crate) fn probe_failed(&mut self, now: Timestamp, pace: &Pace, random: u64) -> Moved {
         match self.failure().cloned() {
-            Some(failure) => self.open(failure, now, policy, random),
+            Some(failure) => self.open(failure, now, pace, random),
             None => Moved::No,
         }
     }
 
     /// Opens it, or keeps it open for another, longer cooldown.
-    fn open(&mut self, failure: Failure, now: Timestamp, policy: &Policy, random: u64) -> Moved {
+    fn open(&mut self, failure: Failure, now: Timestamp, pace: &Pace, random: u64) -> Moved {
         let (opened_at, moved) = match &self.state {
             BreakerState::Closed => (now, Moved::Tripped),
             BreakerState::Open { opened_at, .. } | BreakerState::HalfOpen { opened_at, .. } => {
@@ -158,9 +225,9 @@ impl Breaker {
             }
         };
         self.trips = self.trips.saturating_add(1);
-        let cooldown = policy.cooldown(self.trips, random);
+        let cooldown = pace.cooldown(self.trips, random);
         let asked = failure.retry_after_ms.unwrap_or(cooldown).max(0);
-        let wait = asked.max(1_000).min(policy.cooldown_max_ms.max(cooldown));
+        let wait = asked.max(1_000).min(pace.cooldown_max_ms.max(cooldown));
         let next_probe = Deadline::after(now, wait);
         self.state = BreakerState::Open {
             failure,
@@ -185,15 +252,14 @@ impl Breaker {
     }
 
     /// A dispatch passes as the one probe.
-    pub(crate) fn begin_probe(&mut self, dispatch: DispatchId, now: Timestamp, policy: &Policy) {
+    pub(crate) fn begin_probe(&mut self, dispatch: P, now: Timestamp, pace: &Pace) {
         if let BreakerState::HalfOpen { probe, .. } = &mut self.state {
-            let duration_ms = policy.start_deadline_ms.saturating_add(PROBE_EXTRA_MS);
-            *probe = Some((dispatch, Deadline::after(now, duration_ms)));
+            *probe = Some((dispatch, Deadline::after(now, pace.probe_ms)));
         }
     }
 
     /// A probe that proved nothing (refused, never started, ended by hand): another may be made.
-    pub(crate) fn release_probe(&mut self, dispatch: &DispatchId) {
+    pub(crate) fn release_probe(&mut self, dispatch: &P) {
         if let BreakerState::HalfOpen { probe, .. } = &mut self.state
             && probe.as_ref().is_some_and(|(id, _)| id == dispatch)
         {
@@ -237,7 +303,11 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BeadId, Stage};
+    use crate::{BeadId, Policy, Stage};
+
+    fn pace() -> Pace {
+        Policy::default().pace()
+    }
 
     fn failure(class: Class) -> Failure {
         Failure::new(class, Stage::Turn, "x")
@@ -251,7 +321,7 @@ mod tests {
     }
 
     fn fail(breaker: &mut Breaker, class: Class, at: i64) -> Moved {
-        breaker.failed(&failure(class), false, Timestamp(at), &Policy::default(), 0)
+        breaker.failed(&failure(class), false, Timestamp(at), &pace(), 0)
     }
 
     #[test]
@@ -280,15 +350,9 @@ mod tests {
         };
         assert_eq!(wait(&breaker), 60_000);
         breaker.check_passed();
-        breaker.begin_probe(dispatch(), Timestamp(0), &Policy::default());
+        breaker.begin_probe(dispatch(), Timestamp(0), &pace());
         assert_eq!(
-            breaker.failed(
-                &failure(Class::Credentials),
-                true,
-                Timestamp(0),
-                &Policy::default(),
-                0
-            ),
+            breaker.failed(&failure(Class::Credentials), true, Timestamp(0), &pace(), 0),
             Moved::Reopened
         );
         assert_eq!(wait(&breaker), 120_000);
@@ -302,10 +366,10 @@ mod tests {
         let mut breaker = Breaker::default();
         let mut limited = failure(Class::RateLimited);
         limited.retry_after_ms = Some(i64::MAX);
-        breaker.failed(&limited, false, Timestamp(0), &Policy::default(), 0);
+        breaker.failed(&limited, false, Timestamp(0), &pace(), 0);
         assert!(
             matches!(&breaker.state, BreakerState::Open { next_probe, .. }
-            if next_probe.duration_ms == Policy::default().cooldown_max_ms)
+            if next_probe.duration_ms == pace().cooldown_max_ms)
         );
     }
 }

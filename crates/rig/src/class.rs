@@ -121,7 +121,7 @@ impl Class {
 
     /// Whether the session it ended should be continued rather than begun afresh.
     pub fn continues_session(self) -> bool {
-        matches!(self, Class::Lost | Class::Interrupted)
+        matches!(self, Class::Lost | Class::Interrupted | Class::BudgetStop)
     }
 
     /// The stable word for the API, the log and the escalation's cause.

@@ -6,10 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RigRecord, Timestamp};
+use crate::{RigRecord, Spent, Timestamp};
 
 /// See the file's head.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     /// The number of the newest event.
     pub event_no: u64,
@@ -17,6 +17,9 @@ pub struct Counts {
     pub agent_event_no: u64,
     /// The newest time that any step saw.
     pub latest_at: Timestamp,
+    /// What its work has cost.
+    #[serde(default)]
+    pub spent: Spent,
 }
 
 impl RigRecord {
@@ -26,6 +29,7 @@ impl RigRecord {
             event_no: self.event_no,
             agent_event_no: self.agent_event_no,
             latest_at: self.latest_at,
+            spent: self.spent,
         }
     }
 
@@ -34,6 +38,11 @@ impl RigRecord {
         self.event_no = self.event_no.max(counts.event_no);
         self.agent_event_no = self.agent_event_no.max(counts.agent_event_no);
         self.latest_at = self.latest_at.max(counts.latest_at);
+        if counts.spent.total.tokens() > self.spent.total.tokens()
+            || counts.spent.total.cost_usd > self.spent.total.cost_usd
+        {
+            self.spent = counts.spent;
+        }
     }
 
     /// Whether everything but the counts is the same.
@@ -46,7 +55,12 @@ impl RigRecord {
             updated_at,
             breaker,
             readiness,
-            credential,
+            hold,
+            pause,
+            budget,
+            spent: _,
+            warned_day,
+            notices,
             preflight_no,
             event_no: _,
             agent_event_no: _,
@@ -61,7 +75,11 @@ impl RigRecord {
             && *updated_at == other.updated_at
             && *breaker == other.breaker
             && *readiness == other.readiness
-            && *credential == other.credential
+            && *hold == other.hold
+            && *pause == other.pause
+            && *budget == other.budget
+            && *warned_day == other.warned_day
+            && *notices == other.notices
             && *preflight_no == other.preflight_no
             && *patrolled_at == other.patrolled_at
             && *alarmed_at == other.alarmed_at
@@ -75,6 +93,10 @@ mod tests {
 
     #[test]
     fn counts_only_grow_and_are_the_only_difference() {
+        let used = crate::Usage {
+            input_tokens: 5,
+            ..crate::Usage::default()
+        };
         let old = RigRecord {
             event_no: 5,
             latest_at: Timestamp(9),
@@ -84,6 +106,11 @@ mod tests {
             event_no: 7,
             agent_event_no: 2,
             latest_at: Timestamp(10),
+            spent: Spent {
+                day: 3,
+                today: used,
+                total: used,
+            },
             ..RigRecord::default()
         };
         assert!(old.is_same_but_counts(&new));

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, DispatchId, Failure, RigConfig, Role, Timestamp};
+use crate::{AgentId, DispatchId, Failure, RigConfig, Role, Timestamp, Who};
 
 /// What a container needs to run one dispatch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,12 @@ pub struct DispatchOrder {
     pub resume: Option<String>,
     /// Which try this is, for the prompt: charged failures so far.
     pub failures: u32,
+    /// Prompts that the bead has cost, this one included: a probe costs least where least was spent.
+    #[serde(default)]
+    pub prompts: u32,
+    /// From so many identical tool calls in a row on, the rig wants to know at once.
+    #[serde(default)]
+    pub repeats_max: u32,
     /// The rig's configuration.
     pub config: RigConfig,
     /// How long a turn has to be quiet before it is judged, in milliseconds.
@@ -59,6 +65,25 @@ pub enum Effect {
         grace_ms: i64,
         /// Why, for the log.
         reason: String,
+    },
+    /// Stop the turn that stands still and prompt the session once more. Only for a session that
+    /// still runs; twice is once.
+    Nudge {
+        /// The fence.
+        dispatch: DispatchId,
+        /// Whose container.
+        town: crate::TownId,
+        /// The prompt's number within its bead: a session heeds each once.
+        no: u32,
+        /// What it is told.
+        text: String,
+    },
+    /// Look at the shared scopes of this configuration again, at once.
+    ResetScopes {
+        /// Whose scopes; their town as well.
+        config: RigConfig,
+        /// Who asks.
+        by: Who,
     },
     /// Check credentials, program, model and git without a session.
     Preflight {

@@ -46,6 +46,24 @@ pub enum EventType {
     Retried,
     /// A budget came near.
     BudgetWarned,
+    /// A budget is used up: nothing is dispatched on it.
+    BudgetStopped,
+    /// A person set the budget.
+    BudgetSet,
+    /// A person reset the breaker.
+    BreakerReset,
+    /// Dispatch is held back.
+    Paused,
+    /// Dispatch goes on.
+    Resumed,
+    /// A person gave the bead up.
+    Cancelled,
+    /// A person has seen an escalation.
+    Acknowledged,
+    /// A session that stood still was prompted once more.
+    Nudged,
+    /// A message was given up after too many tries.
+    DeadLettered,
 }
 
 /// One event.

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::{
-    Bead, Cause, Phase, Rig, Timestamp,
+    Bead, Cause, Live, Park, Phase, Rig, Timestamp,
     step::{Outlook, outlook_of},
 };
 
@@ -49,17 +49,19 @@ impl Rig {
                 "the session reports its start, or the start is given up",
                 Some(start.at),
             ),
-            Phase::Working { live, .. } => Explanation::new(
-                "an agent works on it",
-                "the session ends, or is ended at the next limit",
-                [live.lease.at, live.progress.at, live.total.at]
-                    .into_iter()
-                    .min(),
-            ),
+            Phase::Working { live, .. } => explain_working(live),
             Phase::Ending { ending, .. } => explain_ending(&ending.cause, ending.over.is_some()),
+            Phase::Waiting {
+                park: Some(Park::Budget),
+                ..
+            } => Explanation::new(
+                format!("its own budget is used up ({})", self.record().budget.bead),
+                "nothing, until a person raises the budget for each bead, or cancels it",
+                None,
+            ),
             Phase::Waiting { until, .. } if !until.is_due(now) => {
                 let cause = bead.last_failure.as_ref().map_or_else(
-                    || "waits for a slot".to_owned(),
+                    || "waits for its next dispatch".to_owned(),
                     |last| format!("{}: {}", last.failure.class, last.failure.text),
                 );
                 Explanation::new(cause, "the next attempt", Some(until.at))
@@ -85,6 +87,23 @@ impl Rig {
                 "configure the rig; then it is dispatched at once",
                 None,
             ),
+            Outlook::Paused => self.explain_paused(),
+            Outlook::Spent(until) => Explanation::new(
+                format!(
+                    "the rig's budget of the day is used up ({})",
+                    record.budget.day
+                ),
+                "dispatched when the next UTC day begins, or when a person raises the budget",
+                Some(until),
+            ),
+            Outlook::Held(until) => {
+                let cause = record.hold.as_ref().map(|hold| hold.refusal.to_string());
+                Explanation::new(
+                    cause.unwrap_or_default(),
+                    "the town is asked again then; sooner when it has room",
+                    Some(until),
+                )
+            }
             Outlook::Checking(by) => Explanation::new(
                 "credentials, program, model and git are being checked",
                 "dispatched when the checks pass",
@@ -103,16 +122,56 @@ impl Rig {
                 "dispatched when the probe's model answers",
                 None,
             ),
-            Outlook::NeedsCheck | Outlook::Open | Outlook::Probe => Explanation::new(
-                ready,
-                format!(
-                    "dispatched when one of {} slots is free",
-                    record.policy.agents_max
-                ),
-                None,
-            ),
+            Outlook::NeedsCheck | Outlook::Open | Outlook::Probe | Outlook::Ask => {
+                Explanation::new(
+                    ready,
+                    format!(
+                        "dispatched when one of {} slots is free",
+                        record.policy.agents_max
+                    ),
+                    None,
+                )
+            }
         }
     }
+}
+
+impl Rig {
+    fn explain_paused(&self) -> Explanation {
+        let Some(pause) = &self.record().pause else {
+            return Explanation::new("not paused", "nothing", None);
+        };
+        let mode = pause.mode.as_str();
+        let why = pause
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |why| format!(": {why}"));
+        Explanation::new(
+            format!("the rig was {mode} by {}{why}", pause.by),
+            "dispatched when a person resumes the rig",
+            None,
+        )
+    }
+}
+
+/// The next limit of a session that says nothing more.
+fn explain_working(live: &Live) -> Explanation {
+    let stops = [
+        (Some(live.lease), "taken for lost, if no heartbeat comes"),
+        (Some(live.progress), "ended as stalled, if nothing moves"),
+        (
+            Some(live.total),
+            "ended: the longest that a session may run",
+        ),
+        (live.tool, "ended, if its tool runs on"),
+        (live.nudge, "prompted once more, if nothing moves"),
+    ];
+    let next = stops
+        .into_iter()
+        .filter_map(|(deadline, what)| Some((deadline?.at, what)))
+        .min_by_key(|(at, _)| *at);
+    let (at, what) = next.unwrap_or((live.lease.at, "ended"));
+    Explanation::new("an agent works on it", what, Some(at))
 }
 
 fn explain_ending(cause: &Cause, is_over: bool) -> Explanation {

@@ -3,9 +3,10 @@
 //! Owns the vocabulary of `Rig::step`. Knows no transport: the runtime maps its messages to it.
 
 use crate::{
-    Agent, AgentEvent, AgentId, Bead, BeadEvent, BeadId, BeadType, DispatchId, DoneReport, Effect,
-    Failure, Incarnation, Mail, MailId, NewMail, Policy, Priority, Report, ReviewEntry, ReviewId,
-    ReviewVerdict, RigConfig, Role, Status, Timestamp, TurnReport, TurnVerdict, Usage,
+    Agent, AgentEvent, AgentId, Bead, BeadEvent, BeadId, BeadType, Budget, DispatchId, DoneReport,
+    Effect, Failure, Incarnation, Mail, MailId, NewMail, Notice, PauseMode, Policy, Priority,
+    Refusal, Report, ReviewEntry, ReviewId, ReviewVerdict, RigConfig, Role, Status, Timestamp,
+    TurnReport, TurnVerdict, Usage, Who,
 };
 
 /// What a step needs from outside: the time, and randomness for ids and jitter.
@@ -75,8 +76,10 @@ pub struct Beat {
     pub incarnation: Incarnation,
     /// The newest model or tool event since the start, if any; a beat alone is no progress.
     pub progress_at: Option<Timestamp>,
-    /// Whether a tool runs right now: the progress clock stands still.
-    pub in_tool: bool,
+    /// Since when the oldest of the tools runs that run right now: the progress clock stands still.
+    pub tool_since: Option<Timestamp>,
+    /// How often the newest tool call was made in a row, word by word the same.
+    pub repeats: u32,
     /// Whether the model has written anything since the start.
     pub output: bool,
     /// Usage of the dispatch so far.
@@ -90,6 +93,13 @@ pub enum Preflight {
     Passed,
     /// One of them is not.
     Failed(Failure),
+    /// A scope that is shared with other rigs is shut; the town says when to ask again.
+    Held {
+        /// Which, and why.
+        refusal: Refusal,
+        /// When to ask again, at the latest.
+        until: Timestamp,
+    },
 }
 
 /// Everything that a rig can be told.
@@ -99,6 +109,27 @@ pub enum Input {
     Configure(RigConfig),
     /// Its policy.
     SetPolicy(Policy),
+    /// What its work may cost.
+    SetBudget {
+        /// The new budget.
+        budget: Budget,
+        /// Who sets it.
+        by: Who,
+    },
+    /// Hold dispatch back until a resume.
+    Pause {
+        /// How much is held back.
+        mode: PauseMode,
+        /// Who asks.
+        by: Who,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Let dispatch go on.
+    Resume {
+        /// Who asks.
+        by: Who,
+    },
     /// Make a bead.
     CreateBead(NewBead),
     /// Make a bead, find or make an idle polecat, and hook it: one step.
@@ -221,14 +252,28 @@ pub enum Input {
     Cancel {
         /// Which bead.
         bead: BeadId,
+        /// Who asks.
+        by: Who,
     },
     /// Try a failed bead again on a person's word.
     Retry {
         /// Which bead.
         bead: BeadId,
+        /// Who asks.
+        by: Who,
     },
-    /// A person resets the breaker.
-    ResetBreaker,
+    /// A person resets the rig's breaker, and those of the shared scopes that it uses.
+    ResetBreaker {
+        /// Who asks.
+        by: Who,
+    },
+    /// A person has seen an escalation: it is silent from now on.
+    Acknowledge {
+        /// Which escalation.
+        bead: BeadId,
+        /// Who has seen it.
+        by: Who,
+    },
     /// An agent's life sign through the API.
     Touch {
         /// Which agent; an unknown one has no effect.
@@ -282,8 +327,22 @@ pub enum Input {
         live: Vec<DispatchId>,
         /// Dispatches whose outcomes it will repeat.
         unreported: Vec<DispatchId>,
-        /// The id of the credentials in its environment, if there are any; no secret.
-        credential: Option<String>,
+    },
+    /// The town has room for this rig: it may ask again.
+    Offered,
+    /// The town tells about something that is none of this rig's dispatches.
+    Noticed {
+        /// The notice's number; a repeated one changes nothing.
+        no: u64,
+        /// What it is about.
+        notice: Notice,
+    },
+    /// A message of this rig could not be delivered, however often it was tried.
+    Undeliverable {
+        /// What kind of message.
+        what: &'static str,
+        /// Why.
+        reason: String,
     },
     /// Checks that need no session are through.
     PreflightDone {

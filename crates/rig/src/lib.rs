@@ -23,42 +23,55 @@
 mod agent;
 mod bead;
 mod breaker;
+mod budget;
 mod class;
 mod config;
+mod control;
 mod counts;
 mod effect;
+mod escalation;
 mod event;
 mod explain;
+mod hold;
 mod ids;
 mod input;
 mod mail;
+mod nonce;
 mod outcome;
 mod policy;
 mod review;
+mod scope;
 mod state;
 mod step;
 mod time;
+pub mod town;
 mod views;
 
 pub use agent::{Agent, AgentStatus, Role};
 pub use bead::{
-    Attempt, Bead, BeadType, Cause, Ending, Live, Numbers, Order, Phase, Priority, Resolution, Run,
-    Status,
+    Attempt, Bead, BeadType, Cause, Ending, Live, Numbers, Order, Park, Phase, Priority,
+    Resolution, Run, Status,
 };
-pub use breaker::{Breaker, BreakerState, Moved};
+pub use breaker::{Breaker, BreakerState, Moved, Pace};
+pub use budget::{Budget, Fill, Limit, Spent, next_utc_day, utc_day};
 pub use class::{Class, Trip};
 pub use config::{CredentialSource, ReviewMode, RigConfig};
+pub use control::{Pause, PauseMode, Who};
 pub use counts::Counts;
 pub use effect::{DispatchOrder, Effect};
+pub use escalation::{Acknowledged, Alert, CAUSES_OPEN_MAX};
 pub use event::{BeadEvent, EventType};
 pub use explain::Explanation;
+pub use hold::{Hold, Notice};
 pub use ids::{AgentId, BeadId, DispatchId, IdError, Incarnation, MailId, ReviewId, RigId, TownId};
 pub use input::{Beat, Change, Completion, Env, Input, NewBead, Preflight, Refused, Reply, Step};
 pub use mail::{AgentEvent, MAIL_UNDELIVERED_MAX, Mail, NewMail};
 pub use outcome::{
-    DoneReport, Failure, LastFailure, Outcome, Report, Stage, TurnReport, TurnVerdict, Usage, Work,
+    DoneReport, Failure, LAST_OUTPUT_MAX, LastFailure, Outcome, PhaseAt, Report, Stage, TurnReport,
+    TurnVerdict, Usage, Work,
 };
 pub use policy::{Policy, PolicyError, TextOnly};
 pub use review::{REVIEWS_OPEN_MAX, ReviewEntry, ReviewStatus, ReviewVerdict};
+pub use scope::{Reach, Refusal, Scope, Scopes};
 pub use state::{Readiness, Records, Rig, RigRecord};
 pub use time::{Deadline, Timestamp};

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Class, DispatchId, Timestamp};
+use crate::{Class, DispatchId, Refusal, Timestamp};
 
 /// Tokens and cost as the gateway reported them. Sums never wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,14 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Cost in US dollars.
     pub cost_usd: f64,
+    /// A part of it was not told by the gateway and is estimated from above.
+    #[serde(skip_serializing_if = "is_false")]
+    pub estimated: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Usage {
@@ -30,6 +38,33 @@ impl Usage {
             input_tokens: self.input_tokens.saturating_add(other.input_tokens),
             output_tokens: self.output_tokens.saturating_add(other.output_tokens),
             cost_usd: self.cost_usd + other.cost_usd,
+            estimated: self.estimated || other.estimated,
+        }
+    }
+
+    /// Tokens read and written together.
+    pub fn tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+
+    /// What this sum has more than an earlier one of the same; a sum that shrank has nothing more.
+    pub fn beyond(self, earlier: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.saturating_sub(earlier.input_tokens),
+            output_tokens: self.output_tokens.saturating_sub(earlier.output_tokens),
+            cost_usd: (self.cost_usd - earlier.cost_usd).max(0.0),
+            estimated: self.estimated && !earlier.estimated,
+        }
+    }
+
+    /// The greater of both, field by field: sums of one dispatch only grow, and reports of them may
+    /// come in any order.
+    pub fn at_least(self, other: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.max(other.input_tokens),
+            output_tokens: self.output_tokens.max(other.output_tokens),
+            cost_usd: self.cost_usd.max(other.cost_usd),
+            estimated: self.estimated || other.estimated,
         }
     }
 }
@@ -133,7 +168,7 @@ impl Work {
 }
 
 /// How a dispatch ended, once its session is proven over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Outcome {
     /// The last turn completed and was judged useful.
@@ -153,9 +188,9 @@ pub enum Outcome {
     },
     /// The container did not take it; it costs nothing.
     Refused {
-        /// Why, for people.
-        text: String,
-        /// When to ask again.
+        /// Why.
+        refusal: Refusal,
+        /// When to ask again, at the latest.
         until: Timestamp,
     },
     /// The container has never begun it and never will.
@@ -209,4 +244,22 @@ pub struct Report {
     pub output: bool,
     /// Usage of the dispatch.
     pub usage: Usage,
+    /// When it entered each phase of its life, for the attempt log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseAt>,
+    /// The end of what it last wrote, cut to [`LAST_OUTPUT_MAX`] bytes, without secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_output: Option<String>,
+}
+
+/// More of a session's last words is not kept in the attempt log, in bytes.
+pub const LAST_OUTPUT_MAX: usize = 2_000;
+
+/// When a dispatch entered a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseAt {
+    /// The phase.
+    pub stage: Stage,
+    /// By the container's clock.
+    pub at: Timestamp,
 }

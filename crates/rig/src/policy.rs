@@ -5,12 +5,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Pace;
+
 /// Seconds, in milliseconds: the limits below read as the rules state them.
 const SECOND_MS: i64 = 1_000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// The longest that any single wait may be set to.
 const LONGEST_MS: i64 = 7 * 24 * HOUR_MS;
+
+/// A probe has this much longer than a start before it counts as failed.
+const PROBE_EXTRA_MS: i64 = MINUTE_MS;
 
 /// What becomes of a bead that only ever answered in text, after one nudge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +47,15 @@ pub struct Policy {
     pub suspect_ms: i64,
     /// Without a heartbeat for this long a session is taken for lost.
     pub lease_ms: i64,
+    /// Without a model or tool event for this long a session is nudged: its turn is stopped and
+    /// it is prompted once more.
+    pub nudge_ms: i64,
     /// Without a model or tool event for this long a session is stalled.
     pub progress_ms: i64,
+    /// The longest that one tool may run; the progress clock stands still meanwhile.
+    pub tool_ms: i64,
+    /// The same tool call so many times in a row is a loop: the session is ended. 2 to 1,000.
+    pub repeats_max: u32,
     /// The longest that one session may run.
     pub total_ms: i64,
     /// How long a turn has to be quiet before it is judged.
@@ -76,7 +88,10 @@ impl Default for Policy {
             start_deadline_ms: 3 * MINUTE_MS,
             suspect_ms: 45 * SECOND_MS,
             lease_ms: 2 * MINUTE_MS,
+            nudge_ms: 15 * MINUTE_MS,
             progress_ms: 30 * MINUTE_MS,
+            tool_ms: HOUR_MS,
+            repeats_max: 10,
             total_ms: 4 * HOUR_MS,
             idle_grace_ms: 10 * SECOND_MS,
             end_grace_ms: 5 * SECOND_MS,
@@ -108,12 +123,20 @@ impl Policy {
         count(&mut errors, "attempts_max", self.attempts_max, 100);
         count(&mut errors, "prompts_max", self.prompts_max, 1_000);
         count(&mut errors, "agents_max", self.agents_max, 64);
+        if !(2..=1_000).contains(&self.repeats_max) {
+            errors.push(PolicyError {
+                field: "repeats_max",
+                rule: "2 to 1000".to_owned(),
+            });
+        }
         self.validate_backoff(&mut errors);
         for (field, value, min) in [
             ("start_deadline_ms", self.start_deadline_ms, SECOND_MS),
             ("suspect_ms", self.suspect_ms, SECOND_MS),
             ("lease_ms", self.lease_ms, SECOND_MS),
+            ("nudge_ms", self.nudge_ms, SECOND_MS),
             ("progress_ms", self.progress_ms, SECOND_MS),
+            ("tool_ms", self.tool_ms, SECOND_MS),
             ("total_ms", self.total_ms, SECOND_MS),
             ("idle_grace_ms", self.idle_grace_ms, 0),
             ("end_grace_ms", self.end_grace_ms, 0),
@@ -163,17 +186,18 @@ impl Policy {
         jittered(base, random)
     }
 
-    /// The breaker's cooldown after `trips` trips in a row, with jitter.
-    pub fn cooldown(&self, trips: u32, random: u64) -> i64 {
-        let doubled = self
-            .cooldown_ms
-            .saturating_mul(1_i64 << trips.saturating_sub(1).min(30));
-        jittered(doubled.min(self.cooldown_max_ms), random).min(self.cooldown_max_ms)
+    /// How long the rig's own breaker waits.
+    pub fn pace(&self) -> Pace {
+        Pace {
+            cooldown_ms: self.cooldown_ms,
+            cooldown_max_ms: self.cooldown_max_ms,
+            probe_ms: self.start_deadline_ms.saturating_add(PROBE_EXTRA_MS),
+        }
     }
 }
 
 /// `base` plus up to a quarter of it.
-fn jittered(base: i64, random: u64) -> i64 {
+pub(crate) fn jittered(base: i64, random: u64) -> i64 {
     let span = u64::try_from(base / 4).unwrap_or(0).saturating_add(1);
     base.saturating_add(i64::try_from(random % span).unwrap_or(0))
 }
@@ -223,8 +247,8 @@ mod tests {
         assert_eq!(policy.backoff(1, 0), 30_000);
         assert_eq!(policy.backoff(5, 0), 600_000);
         assert!(policy.backoff(u32::MAX, u64::MAX) <= 750_000);
-        assert_eq!(policy.cooldown(1, 0), 60_000);
-        assert_eq!(policy.cooldown(2, 0), 120_000);
-        assert_eq!(policy.cooldown(u32::MAX, u64::MAX), 1_800_000);
+        assert_eq!(policy.pace().cooldown(1, 0), 60_000);
+        assert_eq!(policy.pace().cooldown(2, 0), 120_000);
+        assert_eq!(policy.pace().cooldown(u32::MAX, u64::MAX), 1_800_000);
     }
 }

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Agent, AgentId, Bead, BeadId, Breaker, BreakerState, Change, Deadline, Mail, MailId, Phase,
-    Policy, ReviewEntry, ReviewId, RigConfig, Role, Timestamp,
+    Agent, AgentId, Bead, BeadId, Breaker, BreakerState, Budget, Change, Deadline, Hold, Mail,
+    MailId, Pause, Phase, Policy, ReviewEntry, ReviewId, RigConfig, Role, Spent, Timestamp,
+    escalation::AGAIN_MS,
     step::{Outlook, outlook_of},
     views::Views,
 };
@@ -49,12 +50,28 @@ pub struct RigRecord {
     pub created_at: Option<Timestamp>,
     /// When its configuration last changed.
     pub updated_at: Option<Timestamp>,
-    /// Its breaker, for every scope.
+    /// Its own breaker: repository, crashes, starts. Those of shared scopes are the town's.
     pub breaker: Breaker,
+    /// What the town said when it last refused, as long as that holds.
+    #[serde(default)]
+    pub hold: Option<Hold>,
+    /// Held back by a person, until a person resumes it.
+    #[serde(default)]
+    pub pause: Option<Pause>,
+    /// What its work may cost.
+    #[serde(default)]
+    pub budget: Budget,
+    /// What its work has cost.
+    #[serde(default)]
+    pub spent: Spent,
+    /// The UTC day on which people were last warned of its budget.
+    #[serde(default)]
+    pub warned_day: Option<i64>,
+    /// The newest notices of its town, so that a repeated one changes nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<u64>,
     /// See [`Readiness`].
     pub readiness: Readiness,
-    /// The id of the environment's credentials, as the container last told it; no secret.
-    pub credential: Option<String>,
     /// The number of the newest check.
     pub preflight_no: u64,
     /// The number of the newest event.
@@ -320,12 +337,16 @@ impl Rig {
             ready = self.views.hooked().next().is_some() || self.views.waited(now).next().is_some();
             next = earliest(next, self.next_wait(now));
         }
+        if !is_deleted && let Some(at) = self.views.next_again() {
+            // After a jump back the alarm moves it to its own length; until then it is kept near.
+            next = earliest(next, Some(at.min(now.plus_ms(AGAIN_MS))));
+        }
         if ready && self.would_act(running, now) {
             // One step dispatches no more than so many; the rest has its turn in a second.
             next = earliest(next, Some(now.plus_ms(ALARM_GAP_MS)));
         }
         if ready || (self.has_probe() && !is_deleted) {
-            next = earliest(next, self.gate_deadline().map(|d| d.rebased(now).at));
+            next = earliest(next, self.gate_deadline(now));
         }
         let floor = self.record.alarmed_at.map(|at| at.plus_ms(ALARM_GAP_MS));
         next.map(|at| floor.map_or(at, |floor| at.max(floor.min(now.plus_ms(ALARM_GAP_MS)))))
@@ -340,7 +361,9 @@ impl Rig {
         }
         let waits = self.unfinished().filter(|bead| !bead.is_ready(now));
         let until = waits.filter_map(|bead| match &bead.phase {
-            Phase::Waiting { until, .. } => Some(until.rebased(now).at),
+            Phase::Waiting {
+                until, park: None, ..
+            } => Some(until.rebased(now).at),
             _ => None,
         });
         until.min()
@@ -354,11 +377,17 @@ impl Rig {
     /// Whether the gate would do something for a bead that is ready.
     fn would_act(&self, running: u32, now: Timestamp) -> bool {
         match outlook_of(&self.record, now) {
-            Outlook::Open | Outlook::Probe => running < self.record.policy.agents_max,
-            Outlook::NeedsCheck => true,
-            Outlook::Checking(_) | Outlook::Unconfigured | Outlook::Shut(..) | Outlook::Probing => {
-                false
+            Outlook::Open | Outlook::Probe | Outlook::Ask => {
+                running < self.record.policy.agents_max
             }
+            Outlook::NeedsCheck => true,
+            Outlook::Checking(_)
+            | Outlook::Unconfigured
+            | Outlook::Paused
+            | Outlook::Spent(_)
+            | Outlook::Held(_)
+            | Outlook::Shut(..)
+            | Outlook::Probing => false,
         }
     }
 
@@ -370,15 +399,25 @@ impl Rig {
     }
 
     /// The next time at which the gate itself may change its answer.
-    fn gate_deadline(&self) -> Option<Deadline> {
-        if let Readiness::Checking { deadline, .. } = &self.record.readiness {
-            return Some(*deadline);
-        }
-        match &self.record.breaker.state {
-            BreakerState::Closed => None,
-            BreakerState::Open { next_probe, .. } => Some(*next_probe),
-            BreakerState::HalfOpen { probe, .. } => probe.as_ref().map(|(_, deadline)| *deadline),
-        }
+    fn gate_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        let record = &self.record;
+        let checking = match &record.readiness {
+            Readiness::Checking { deadline, .. } => Some(*deadline),
+            Readiness::Unverified | Readiness::Verified => None,
+        };
+        let probe = record.breaker.probe().map(|(_, by)| *by);
+        // What is used up whatever holds the gate; and what opens it.
+        let used_up = checking.or(probe).map(|by| by.rebased(now).at);
+        let opens = match outlook_of(record, now) {
+            Outlook::Spent(until) => Some(until),
+            Outlook::Held(_) => record.hold.as_ref().map(|hold| hold.until.rebased(now).at),
+            Outlook::Shut(..) => match &record.breaker.state {
+                BreakerState::Open { next_probe, .. } => Some(next_probe.rebased(now).at),
+                BreakerState::Closed | BreakerState::HalfOpen { .. } => None,
+            },
+            _ => None,
+        };
+        earliest(used_up, opens)
     }
 }
 
@@ -395,6 +434,8 @@ fn bead_deadline(phase: &Phase) -> Option<Deadline> {
         Phase::Dispatched { start, .. } => Some(*start),
         Phase::Working { live, .. } => [live.lease, live.progress, live.total]
             .into_iter()
+            .chain(live.nudge)
+            .chain(live.tool)
             .min_by_key(|d| d.at),
         // Without the proof there is nothing to wait for here: the order to stop is in the outbox
         // until it is answered.

@@ -26,6 +26,8 @@ pub(crate) struct Views {
     /// On a hook and not before that time.
     waiting: BTreeMap<Timestamp, BTreeSet<BeadId>>,
     escalations: BTreeSet<BeadId>,
+    /// Escalations that people are told of again at that time.
+    again: BTreeMap<Timestamp, BTreeSet<BeadId>>,
     open_reviews: BTreeSet<ReviewId>,
     identities: BTreeSet<String>,
     by_role: BTreeMap<Role, BTreeSet<AgentId>>,
@@ -48,6 +50,9 @@ impl Views {
         }
         if bead.kind == BeadType::Escalation && !bead.is_terminal() {
             self.escalations.insert(id.clone());
+            if let Some(at) = again_at(bead) {
+                self.again.entry(at).or_default().insert(id.clone());
+            }
         }
         if !bead.is_work() || bead.is_terminal() {
             return;
@@ -57,6 +62,8 @@ impl Views {
             Phase::Hooked { .. } => {
                 self.hooked.insert(rank(bead));
             }
+            // What only a person ends is ready at no time.
+            Phase::Waiting { park: Some(_), .. } => {}
             Phase::Waiting { until, .. } => {
                 let until = self.waiting.entry(until.at).or_default();
                 until.insert(id.clone());
@@ -75,6 +82,9 @@ impl Views {
         self.running.remove(id);
         self.escalations.remove(id);
         self.hooked.remove(&rank(bead));
+        if let Some(at) = again_at(bead) {
+            leave(&mut self.again, &at, id);
+        }
         if let Phase::Waiting { until, .. } = &bead.phase {
             leave(&mut self.waiting, &until.at, id);
         }
@@ -150,6 +160,16 @@ impl Views {
         self.escalations.iter()
     }
 
+    /// Escalations that people are to be told of again until `now`.
+    pub(crate) fn told_again(&self, now: Timestamp) -> impl Iterator<Item = &BeadId> {
+        self.again.range(..=now).flat_map(|(_, ids)| ids)
+    }
+
+    /// When people are next told again.
+    pub(crate) fn next_again(&self) -> Option<Timestamp> {
+        self.again.first_key_value().map(|(at, _)| *at)
+    }
+
     pub(crate) fn open_reviews(&self) -> impl Iterator<Item = &ReviewId> {
         self.open_reviews.iter()
     }
@@ -168,6 +188,11 @@ impl Views {
     pub(crate) fn idle_of(&self, role: Role) -> impl Iterator<Item = &AgentId> {
         self.idle.get(&role).into_iter().flatten()
     }
+}
+
+fn again_at(bead: &Bead) -> Option<Timestamp> {
+    let again = bead.alert.as_ref()?.again?;
+    Some(again.at)
 }
 
 /// No empty set stays: equal records have equal views.

@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use crate::{
     Agent, AgentId, Bead, BeadEvent, BeadId, Change, Effect, Env, EventType, Mail, Phase, Refused,
-    Reply, ReviewEntry, ReviewId, Rig, RigRecord, Role, Step, Timestamp,
+    Reply, ReviewEntry, ReviewId, Rig, RigRecord, Role, Step, Timestamp, nonce::Nonce,
 };
 
 /// The changes of one step.
 pub(crate) struct Draft<'r> {
     rig: &'r Rig,
     env: Env,
-    drawn: u64,
+    nonce: Nonce,
     record: Option<RigRecord>,
     beads: BTreeMap<BeadId, Option<Bead>>,
     agents: BTreeMap<AgentId, Option<Agent>>,
@@ -49,6 +49,18 @@ impl<'a> NewEvent<'a> {
             metadata,
         }
     }
+
+    /// Of the rig as a whole.
+    pub(crate) fn of_rig(kind: EventType, new: Option<&str>, metadata: Value) -> Self {
+        Self {
+            kind,
+            bead: None,
+            agent: None,
+            old: None,
+            new: new.map(str::to_owned),
+            metadata,
+        }
+    }
 }
 
 impl<'r> Draft<'r> {
@@ -56,7 +68,7 @@ impl<'r> Draft<'r> {
         Self {
             rig,
             env,
-            drawn: 0,
+            nonce: Nonce::new(env.nonce),
             record: None,
             beads: BTreeMap::new(),
             agents: BTreeMap::new(),
@@ -71,17 +83,13 @@ impl<'r> Draft<'r> {
         self.env.now
     }
 
-    /// Fresh bits, made from the step's nonce alone, so that a replay draws the same.
+    /// Fresh bits, the same for the same step.
     pub(crate) fn nonce(&mut self) -> u128 {
-        self.drawn += 1;
-        let low = splitmix(u64::try_from(self.env.nonce & u128::from(u64::MAX)).unwrap_or(0));
-        let high = u64::try_from(self.env.nonce >> 64).unwrap_or(0);
-        let mixed = splitmix(low ^ splitmix(high).wrapping_add(self.drawn));
-        (u128::from(mixed) << 64) | u128::from(splitmix(mixed ^ high))
+        self.nonce.draw()
     }
 
     pub(crate) fn random(&mut self) -> u64 {
-        u64::try_from(self.nonce() >> 64).unwrap_or(0)
+        self.nonce.random()
     }
 
     /// See [`Rig::numbering_from`].
@@ -284,6 +292,14 @@ impl<'r> Draft<'r> {
         unfinished.chain(running.into_iter().flatten())
     }
 
+    /// Work with a dispatch under way, as the step sees it. Bounded by the slots.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Bead> {
+        let unchanged = self.rig.running();
+        let unchanged = unchanged.filter(|bead| !self.beads.contains_key(&bead.id));
+        let changed = self.beads.values().flatten();
+        unchanged.chain(changed.filter(|bead| bead.is_work() && bead.run().is_some()))
+    }
+
     /// How many dispatches are under way, as the step sees it.
     pub(crate) fn running(&self) -> usize {
         let views = self.rig.views();
@@ -311,6 +327,12 @@ impl<'r> Draft<'r> {
     /// The beads whose own deadlines an alarm may have to use up.
     pub(crate) fn with_deadlines(&self) -> Vec<BeadId> {
         self.rig.views().running().iter().cloned().collect()
+    }
+
+    /// Escalations that people are to be told of again by now.
+    pub(crate) fn to_tell_again(&self) -> Vec<BeadId> {
+        let due = self.rig.views().told_again(self.env.now);
+        due.cloned().collect()
     }
 
     /// Open escalations, as the step sees them.
@@ -373,12 +395,4 @@ impl<'r> Draft<'r> {
             reply,
         }
     }
-}
-
-/// The finaliser of the `SplitMix64` generator: a bijection that spreads every bit.
-fn splitmix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -4,12 +4,13 @@
 //! `Phase::Dispatched` or sends `Effect::Dispatch`.
 
 use super::{
+    control,
     draft::{Draft, NewEvent},
     settle, trip,
 };
 use crate::{
     Bead, BeadId, BreakerState, Class, Deadline, DispatchId, DispatchOrder, Effect, EventType,
-    Phase, Priority, Readiness, Rig, RigRecord, Run, Timestamp, Usage,
+    Phase, Priority, Readiness, Rig, RigRecord, Run, Timestamp, Usage, hold::HOLD_MS, next_utc_day,
 };
 
 /// More dispatches than this in one step wait for the next one, a second later.
@@ -24,6 +25,8 @@ const LOOK_MAX: usize = 64;
 pub(crate) enum Outlook {
     /// Beads may be dispatched while slots are free.
     Open,
+    /// One bead may be dispatched: the town had refused, and is asked again.
+    Ask,
     /// One bead may be dispatched as the breaker's probe.
     Probe,
     /// The checks have to be made first.
@@ -32,6 +35,12 @@ pub(crate) enum Outlook {
     Checking(Timestamp),
     /// There is no configuration.
     Unconfigured,
+    /// A person holds it back.
+    Paused,
+    /// The rig's budget of the day is used up until then.
+    Spent(Timestamp),
+    /// The town has refused until then.
+    Held(Timestamp),
     /// The breaker is open for this class until then.
     Shut(Class, Timestamp),
     /// The breaker's probe is under way.
@@ -42,6 +51,15 @@ pub(crate) enum Outlook {
 pub(crate) fn outlook_of(record: &RigRecord, now: Timestamp) -> Outlook {
     if record.config.is_none() {
         return Outlook::Unconfigured;
+    }
+    if record.pause.is_some() {
+        return Outlook::Paused;
+    }
+    if record.budget.day.is_reached(&record.spent.on(now)) {
+        return Outlook::Spent(next_utc_day(now));
+    }
+    if let Some(hold) = record.hold.as_ref().filter(|hold| !hold.until.is_due(now)) {
+        return Outlook::Held(hold.until.at);
     }
     if let Readiness::Checking { deadline, .. } = &record.readiness {
         return Outlook::Checking(deadline.at);
@@ -57,6 +75,7 @@ pub(crate) fn outlook_of(record: &RigRecord, now: Timestamp) -> Outlook {
         BreakerState::Open { .. } => Outlook::NeedsCheck,
         _ if !verified => Outlook::NeedsCheck,
         BreakerState::HalfOpen { probe: None, .. } => Outlook::Probe,
+        BreakerState::Closed if record.hold.is_some() => Outlook::Ask,
         BreakerState::Closed => Outlook::Open,
     }
 }
@@ -80,16 +99,23 @@ pub(super) fn schedule(draft: &mut Draft<'_>) {
                 dispatch_while_free(draft, &ready, free, false);
             }
         }
-        Outlook::Probe => {
+        Outlook::Probe | Outlook::Ask => {
+            let probe = !draft.record().breaker.is_closed();
             let free = free(draft).min(1);
             if free > 0 {
                 // The probe costs least where least was spent.
                 let mut ready = ready(draft, usize::MAX);
                 ready.sort_by(|a, b| a.prompts.cmp(&b.prompts).then_with(|| a.id.cmp(&b.id)));
-                dispatch_while_free(draft, &ready, free, true);
+                dispatch_while_free(draft, &ready, free, probe);
             }
         }
-        Outlook::Checking(_) | Outlook::Unconfigured | Outlook::Shut(..) | Outlook::Probing => {}
+        Outlook::Checking(_)
+        | Outlook::Unconfigured
+        | Outlook::Paused
+        | Outlook::Spent(_)
+        | Outlook::Held(_)
+        | Outlook::Shut(..)
+        | Outlook::Probing => {}
     }
 }
 
@@ -144,6 +170,9 @@ fn dispatch(draft: &mut Draft<'_>, id: &BeadId, probe: bool) -> bool {
         let _ = settle::fail_bead(draft, id, &limit);
         return false;
     }
+    if control::park_if_spent(draft, id) {
+        return false;
+    }
     let Some(order) = order_for(draft, id) else {
         return false;
     };
@@ -169,6 +198,12 @@ fn dispatch(draft: &mut Draft<'_>, id: &BeadId, probe: bool) -> bool {
         run,
         start: Deadline::after(now, policy.start_deadline_ms),
     };
+    // Until a session starts, one dispatch at a time asks a town that has refused.
+    if draft.record().hold.is_some()
+        && let Some(hold) = &mut draft.record_mut().hold
+    {
+        hold.until = Deadline::after(now, HOLD_MS);
+    }
     if probe {
         let dispatch = DispatchId {
             bead: id.clone(),
@@ -177,7 +212,7 @@ fn dispatch(draft: &mut Draft<'_>, id: &BeadId, probe: bool) -> bool {
         draft
             .record_mut()
             .breaker
-            .begin_probe(dispatch, now, &policy);
+            .begin_probe(dispatch, now, &policy.pace());
     }
     let mut event = NewEvent::of(EventType::Dispatched, id);
     event.agent = Some(&agent);
@@ -212,6 +247,8 @@ fn order_for(draft: &Draft<'_>, id: &BeadId) -> Option<DispatchOrder> {
         base_branch,
         resume: bead.resume.clone(),
         failures: bead.numbers.failures,
+        prompts: bead.numbers.prompts.saturating_add(1),
+        repeats_max: record.policy.repeats_max,
         config: record.config.clone()?,
         idle_grace_ms: record.policy.idle_grace_ms,
         start_deadline_ms: record.policy.start_deadline_ms,
@@ -245,7 +282,7 @@ impl Rig {
     pub fn is_dispatching(&self, now: Timestamp) -> bool {
         matches!(
             outlook_of(self.record(), now),
-            Outlook::Open | Outlook::Probe
+            Outlook::Open | Outlook::Probe | Outlook::Ask
         )
     }
 }

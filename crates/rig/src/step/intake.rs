@@ -6,7 +6,7 @@
 use serde_json::json;
 
 use super::{
-    agents,
+    agents, alert,
     draft::{Draft, NewEvent},
 };
 use crate::{
@@ -24,6 +24,7 @@ pub(super) fn configure(draft: &mut Draft<'_>, config: RigConfig) -> Reply {
     record.updated_at = Some(now);
     record.config = Some(config);
     // Whatever was wrong may be mended: check again, and at once.
+    record.hold = None;
     record.readiness = Readiness::Unverified;
     record.breaker.probe_now(now);
     Reply::Accepted
@@ -76,6 +77,7 @@ pub(super) fn make_bead(draft: &mut Draft<'_>, new: NewBead) -> Bead {
         messages: Vec::new(),
         usage: Usage::default(),
         attempts: Vec::new(),
+        alert: (new.kind == BeadType::Escalation).then(|| alert::fresh(draft)),
     };
     let mut event = NewEvent::of(EventType::Created, &bead.id);
     event.metadata = json!({ "title": bead.title, "priority": bead.priority });
@@ -180,7 +182,19 @@ fn check_hookable(bead: &Bead) -> Result<(), Refused> {
     }
 }
 
+/// An agent or a person asks for a person. The same words again are the same cause.
 pub(super) fn escalate(draft: &mut Draft<'_>, new: NewBead) -> Reply {
+    let is_same = |bead: &&Bead| bead.title == new.title && bead.body == new.body;
+    let known = draft
+        .escalations()
+        .find(is_same)
+        .map(|bead| bead.id.clone());
+    if let Some(id) = known {
+        alert::count(draft, &id);
+        if let Some(bead) = draft.bead(&id) {
+            return Reply::Bead(Box::new(bead.clone()));
+        }
+    }
     let bead = make_bead(
         draft,
         NewBead {

@@ -10,10 +10,14 @@
 //! mail     what agents are told and keep of themselves  review   branches that wait for a look
 //! agents   who works: registered, found, removed
 //! settle   what an ended session means for its bead       gate     whether a bead is dispatched
-//! trip     breaker, preflight and escalations            tombstone  what a deleted rig still takes
+//! trip     the rig's breaker and its checks               tombstone  what a deleted rig still takes
+//! control  pause, stop, budget                            alert    what needs a person
+//! town     refused, offered, and news of shared scopes
 //! ```
 
 mod agents;
+mod alert;
+mod control;
 mod draft;
 mod gate;
 mod intake;
@@ -25,6 +29,7 @@ mod reports;
 mod review;
 mod settle;
 mod tombstone;
+mod town;
 mod trip;
 mod words;
 
@@ -65,6 +70,10 @@ fn decide(draft: &mut Draft<'_>, input: Input) -> Result<Reply, Refused> {
     match input {
         Input::Configure(config) => Ok(intake::configure(draft, config)),
         Input::SetPolicy(policy) => Ok(intake::set_policy(draft, policy)),
+        Input::SetBudget { budget, by } => Ok(control::set_budget(draft, budget, &by)),
+        Input::Pause { mode, by, reason } => Ok(control::pause(draft, mode, by, reason)),
+        Input::Resume { by } => Ok(control::resume(draft, &by)),
+        Input::Acknowledge { bead, by } => alert::acknowledge(draft, &bead, by),
         Input::CreateBead(new) => intake::create_bead(draft, new),
         Input::Sling(new) => intake::sling(draft, new),
         Input::RegisterAgent {
@@ -105,9 +114,9 @@ fn decide(draft: &mut Draft<'_>, input: Input) -> Result<Reply, Refused> {
         Input::DeleteRig => tombstone::delete_rig(draft),
         Input::StartAgent { agent, new } => intake::start_agent(draft, &agent, *new),
         Input::Message { agent, prompt } => messages::message(draft, &agent, prompt),
-        Input::Cancel { bead } => orders::cancel(draft, &bead),
-        Input::Retry { bead } => orders::retry(draft, &bead),
-        Input::ResetBreaker => Ok(trip::reset(draft)),
+        Input::Cancel { bead, by } => orders::cancel(draft, &bead, &by),
+        Input::Retry { bead, by } => orders::retry(draft, &bead, &by),
+        Input::ResetBreaker { by } => Ok(trip::reset(draft, &by)),
         Input::Done {
             agent,
             dispatch,
@@ -130,14 +139,15 @@ fn decide(draft: &mut Draft<'_>, input: Input) -> Result<Reply, Refused> {
             incarnation,
             live,
             unreported,
-            credential,
         } => Ok(reports::container_started(
             draft,
             &incarnation,
             &live,
             &unreported,
-            credential,
         )),
+        Input::Offered => Ok(town::offered(draft)),
+        Input::Noticed { no, notice } => Ok(town::noticed(draft, no, notice)),
+        Input::Undeliverable { what, reason } => Ok(town::undeliverable(draft, what, &reason)),
         Input::PreflightDone { no, result } => Ok(trip::preflight_done(draft, no, result)),
         Input::Alarm => Ok(patrol::alarm(draft)),
         Input::ClockJumped => Ok(patrol::clock_jumped(draft)),

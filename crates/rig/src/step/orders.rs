@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     AgentId, Bead, BeadId, Cause, Deadline, DoneReport, Effect, Ending, EventType, Order, Phase,
-    Refused, Reply, Resolution, ReviewId, Status,
+    Refused, Reply, Resolution, ReviewId, Status, Who,
 };
 
 pub(super) fn unhook(draft: &mut Draft<'_>, agent: &AgentId) -> Result<Reply, Refused> {
@@ -49,19 +49,22 @@ pub(super) fn delete(draft: &mut Draft<'_>, id: &BeadId) -> Result<Reply, Refuse
     Ok(Reply::Accepted)
 }
 
-pub(super) fn cancel(draft: &mut Draft<'_>, id: &BeadId) -> Result<Reply, Refused> {
+pub(super) fn cancel(draft: &mut Draft<'_>, id: &BeadId, by: &Who) -> Result<Reply, Refused> {
     if existing(draft, id)?.is_terminal() {
         return Err(Refused::Conflict(format!(
             "bead {id} is already at its end"
         )));
     }
+    let mut event = NewEvent::of(EventType::Cancelled, id);
+    event.metadata = json!({ "by": by });
+    draft.event(event);
     order(draft, id, Order::Cancel, None)?;
     reply(draft, id)
 }
 
 /// A person's retry: the one way out of `Failed`. Failures start anew; prompts are granted, not
 /// forgotten, so that no number of retries hides what a bead has cost.
-pub(super) fn retry(draft: &mut Draft<'_>, id: &BeadId) -> Result<Reply, Refused> {
+pub(super) fn retry(draft: &mut Draft<'_>, id: &BeadId, by: &Who) -> Result<Reply, Refused> {
     let now = draft.now();
     let bead = existing(draft, id)?;
     if !bead.is_work() {
@@ -87,10 +90,13 @@ pub(super) fn retry(draft: &mut Draft<'_>, id: &BeadId) -> Result<Reply, Refused
         Some(agent) => Phase::Waiting {
             agent,
             until: Deadline::after(now, 0),
+            park: None,
         },
         None => Phase::Open,
     };
-    draft.event(NewEvent::of(EventType::Retried, id));
+    let mut event = NewEvent::of(EventType::Retried, id);
+    event.metadata = json!({ "by": by });
+    draft.event(event);
     reply(draft, id)
 }
 
@@ -220,34 +226,15 @@ pub(super) fn begin_ending(
     let grace = Deadline::after(draft.now(), draft.record().policy.end_grace_ms);
     let bead = draft.bead_mut(id)?;
     let (run, ending) = match &bead.phase {
-        Phase::Dispatched { run, .. } => (
-            run.clone(),
-            Ending {
-                cause,
-                session: None,
-                over: None,
-                grace,
-            },
-        ),
+        Phase::Dispatched { run, .. } => (run.clone(), Ending::of(cause, None, grace)),
         Phase::Working { run, live } => {
             let session = Some(live.session.clone());
-            (
-                run.clone(),
-                Ending {
-                    cause,
-                    session,
-                    over: None,
-                    grace,
-                },
-            )
+            (run.clone(), Ending::of(cause, session, grace))
         }
-        Phase::Ending { run, ending } => (
-            run.clone(),
-            Ending {
-                cause,
-                ..ending.clone()
-            },
-        ),
+        Phase::Ending { run, ending } => {
+            let ending = ending.clone();
+            (run.clone(), Ending { cause, ..ending })
+        }
         _ => return Err(Refused::Conflict(format!("bead {id} has no session"))),
     };
     let is_over = ending.over.is_some();

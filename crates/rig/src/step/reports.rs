@@ -4,14 +4,18 @@
 //! same report twice gets the same answer. What an end means for the bead is `settle`'s.
 
 use super::{
+    control,
     draft::{Draft, NewEvent},
-    messages, orders, settle, trip,
+    messages, orders, settle, town, trip,
 };
 use crate::{
-    AgentId, Bead, BeadId, Beat, Cause, Class, CredentialSource, Deadline, DispatchId, Ending,
-    EventType, Failure, Incarnation, Live, Outcome, Phase, Readiness, Refused, Reply, Report,
-    Stage, Trip, TurnReport, TurnVerdict, Work,
+    AgentId, Bead, BeadId, Beat, Cause, Class, Deadline, DispatchId, Ending, EventType, Failure,
+    Incarnation, LAST_OUTPUT_MAX, Live, Outcome, Phase, Policy, Readiness, Refused, Reply, Report,
+    Run, Stage, Timestamp, Trip, TurnReport, TurnVerdict, Usage, Work,
 };
+
+/// A dispatch has seven stages; a report with more of them is cut.
+const PHASES_MAX: usize = 16;
 
 /// The bead whose current dispatch this is; everything else is stale.
 fn current<'d>(draft: &'d Draft<'_>, dispatch: &DispatchId) -> Result<&'d Bead, Refused> {
@@ -38,6 +42,8 @@ pub(super) fn agent_started(
                 started_at: now,
                 lease: Deadline::after(now, policy.lease_ms),
                 progress: Deadline::after(now, policy.progress_ms),
+                nudge: Some(Deadline::after(now, policy.nudge_ms)),
+                tool: None,
                 total: Deadline::after(now, policy.total_ms),
             };
             phase = Phase::Working {
@@ -54,6 +60,7 @@ pub(super) fn agent_started(
         _ => return Ok(Reply::Repeated),
     }
     let agent = phase_agent(&phase);
+    town::passed(draft);
     draft.bead_mut(&dispatch.bead)?.phase = phase;
     let mut event = NewEvent::of(EventType::AgentSpawned, &dispatch.bead);
     event.agent = agent.as_ref();
@@ -80,20 +87,11 @@ pub(super) fn heartbeat(draft: &mut Draft<'_>, beat: &Beat) -> Result<Reply, Ref
         return Err(Refused::Stale(beat.dispatch.clone()));
     }
     let (mut run, mut live) = (run.clone(), live.clone());
+    let policy = &draft.record().policy;
     live.lease = live.lease.renewed(now);
-    let progress_at = if beat.in_tool {
-        Some(now)
-    } else {
-        beat.progress_at
-    };
-    if let Some(at) = progress_at {
-        // A time from the future is taken as now, one from the past never moves the clock back.
-        let renewed = live.progress.renewed(at.min(now));
-        if renewed.at > live.progress.at {
-            live.progress = renewed;
-        }
-    }
-    run.usage = beat.usage;
+    move_on(&mut live, beat, policy, now);
+    let is_loop = beat.repeats >= policy.repeats_max;
+    let more = note_usage(&mut run, beat.usage);
     let first_output = beat.output && !run.output;
     run.output |= beat.output;
     let agent = run.agent.clone();
@@ -102,7 +100,52 @@ pub(super) fn heartbeat(draft: &mut Draft<'_>, beat: &Beat) -> Result<Reply, Ref
     if first_output {
         trip::output(draft);
     }
+    if is_loop {
+        let text = format!("the same tool call {} times in a row", beat.repeats);
+        let cause = Cause::Expired(Failure::new(Class::Stalled, Stage::Turn, text.clone()));
+        orders::begin_ending(draft, &beat.dispatch.bead, cause, 0, &text)?;
+    }
+    control::spend(draft, more);
     Ok(Reply::Accepted)
+}
+
+/// The clocks of work: model and tool events move them, a beat alone does not. They stand still
+/// while a tool runs, which has a limit of its own.
+fn move_on(live: &mut Live, beat: &Beat, policy: &Policy, now: Timestamp) {
+    live.tool = beat.tool_since.map(|since| {
+        // A time from the future is taken as now.
+        let ran_ms = now.since_ms(since.min(now));
+        let left_ms = policy.tool_ms.saturating_sub(ran_ms).max(0);
+        Deadline {
+            duration_ms: policy.tool_ms,
+            ..Deadline::after(now, left_ms)
+        }
+    });
+    let at = beat.tool_since.map_or(beat.progress_at, |_| Some(now));
+    let Some(at) = at else { return };
+    let renewed = live.progress.renewed(at.min(now));
+    // One from the past never moves the clock back.
+    if renewed.at > live.progress.at {
+        live.progress = renewed;
+        live.nudge = Some(Deadline::after(at.min(now), policy.nudge_ms));
+    }
+}
+
+/// Takes over what a dispatch has cost; what is new of it comes back. A sum never shrinks.
+fn note_usage(run: &mut Run, usage: Usage) -> Usage {
+    let sum = run.usage.at_least(usage);
+    let more = sum.beyond(run.usage);
+    run.usage = sum;
+    more
+}
+
+/// The end of a text, at most so many bytes.
+fn tail(text: String, max: usize) -> String {
+    let mut from = text.len().saturating_sub(max);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    text.get(from..).map(str::to_owned).unwrap_or(text)
 }
 
 /// A completed turn: work ends the session, a text or earlier work alone is nudged once.
@@ -179,29 +222,10 @@ pub(super) fn agent_done(draft: &mut Draft<'_>, report: Report) -> Result<Reply,
     let grace = Deadline::after(now, draft.record().policy.end_grace_ms);
     let bead = draft.bead_mut(&id)?;
     let (mut run, ending) = match bead.phase.clone() {
-        Phase::Dispatched { run, .. } => {
-            let cause = Cause::SessionOver;
-            (
-                run,
-                Ending {
-                    cause,
-                    session: None,
-                    over: None,
-                    grace,
-                },
-            )
-        }
+        Phase::Dispatched { run, .. } => (run, Ending::of(Cause::SessionOver, None, grace)),
         Phase::Working { run, live } => {
-            let (cause, session) = (Cause::SessionOver, Some(live.session));
-            (
-                run,
-                Ending {
-                    cause,
-                    session,
-                    over: None,
-                    grace,
-                },
-            )
+            let session = Some(live.session);
+            (run, Ending::of(Cause::SessionOver, session, grace))
         }
         Phase::Ending { run, ending } => (run, ending),
         _ => return Err(Refused::Stale(report.dispatch)),
@@ -211,12 +235,14 @@ pub(super) fn agent_done(draft: &mut Draft<'_>, report: Report) -> Result<Reply,
     let speaks_against_its_scope = matches!(&report.outcome, Outcome::Failed { failure, .. }
         if failure.class.trip() != Trip::Never);
     run.output |= report.output;
-    run.usage = report.usage;
+    let more = note_usage(&mut run, report.usage);
     let agent = run.agent.clone();
     let session = report.session.or_else(|| ending.session.clone());
     let ending = Ending {
         over: Some(report.outcome),
         session: session.clone(),
+        phases: report.phases.into_iter().take(PHASES_MAX).collect(),
+        last_output: report.last_output.map(|text| tail(text, LAST_OUTPUT_MAX)),
         ..ending
     };
     bead.phase = Phase::Ending { run, ending };
@@ -229,6 +255,7 @@ pub(super) fn agent_done(draft: &mut Draft<'_>, report: Report) -> Result<Reply,
     if first_output && !speaks_against_its_scope {
         trip::output(draft);
     }
+    control::spend(draft, more);
     settle::try_settle(draft, &id)?;
     Ok(Reply::Accepted)
 }
@@ -263,7 +290,6 @@ pub(super) fn container_started(
     incarnation: &Incarnation,
     live: &[DispatchId],
     unreported: &[DispatchId],
-    credential: Option<String>,
 ) -> Reply {
     let known = |id: &DispatchId| live.contains(id) || unreported.contains(id);
     let missing: Vec<_> = draft
@@ -280,19 +306,10 @@ pub(super) fn container_started(
         // Never refused: the bead has a run, or it would not be in the list.
         let _ = orders::begin_ending(draft, &dispatch.bead, cause, 0, "lost with its container");
     }
-    let now = draft.now();
     let record = draft.record_mut();
+    // The new life may have other credentials, another program, other limits: ask it.
     record.readiness = Readiness::Unverified;
-    let from_environment = record
-        .config
-        .as_ref()
-        .is_some_and(|config| config.credentials == CredentialSource::Environment);
-    if record.credential != credential {
-        record.credential = credential;
-        if from_environment {
-            record.breaker.probe_now(now);
-        }
-    }
+    record.hold = None;
     Reply::Accepted
 }
 

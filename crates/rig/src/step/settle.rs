@@ -7,22 +7,21 @@
 use serde_json::json;
 
 use super::{
+    alert,
     draft::{Draft, NewEvent},
-    orders, reports, review, trip,
+    orders, reports, review, town, trip,
 };
 use crate::{
     Attempt, Bead, BeadId, Cause, Class, Deadline, DispatchId, DoneReport, Ending, EventType,
-    Failure, LastFailure, Numbers, Order, Outcome, Phase, Policy, Refused, Resolution, ReviewMode,
-    Run, Status, TextOnly, Timestamp, Work,
+    Failure, LastFailure, Numbers, Order, Outcome, Phase, Policy, Reach, Refusal, Refused,
+    Resolution, ReviewMode, Run, Status, TextOnly, Timestamp, Work,
 };
-
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// The verdict on an ended session, once both of its halves are weighed.
 enum Verdict {
     Completed { work: Work },
     Failed { failure: Failure, work: Work },
-    Refused { until: Timestamp },
+    Refused { refusal: Refusal, until: Timestamp },
     NeverStarted,
     Ordered(Order),
 }
@@ -70,7 +69,10 @@ fn weigh(cause: &Cause, outcome: &Outcome) -> Verdict {
                 work,
             }
         }
-        (_, Outcome::Refused { until, .. }) => Verdict::Refused { until: *until },
+        (_, Outcome::Refused { refusal, until }) => Verdict::Refused {
+            refusal: refusal.clone(),
+            until: *until,
+        },
         (_, Outcome::NeverStarted) => Verdict::NeverStarted,
         (_, Outcome::Completed { .. }) => Verdict::Completed { work },
         (Cause::Done(_) | Cause::Completed, Outcome::Failed { failure, .. }) => {
@@ -123,6 +125,8 @@ fn record_attempt(
         outcome,
         cause: ending.cause.clone(),
         usage: run.usage,
+        phases: ending.phases.clone(),
+        last_output: ending.last_output.clone(),
     });
     Ok(())
 }
@@ -144,11 +148,11 @@ fn carry_out(
             complete(draft, id, run, ending, &work)
         }
         Verdict::Failed { failure, work } => fail_attempt(draft, id, run, ending, failure, &work),
-        Verdict::Refused { until } => give_back(draft, id, run, until),
-        Verdict::NeverStarted => {
-            let soon = draft.now().plus_ms(1_000);
-            give_back(draft, id, run, soon)
+        Verdict::Refused { refusal, until } => {
+            town::held(draft, refusal, until);
+            give_back(draft, id, run, 0)
         }
+        Verdict::NeverStarted => give_back(draft, id, run, 1_000),
         Verdict::Ordered(order) => {
             trip::release_probe(draft, &dispatch);
             orders::carry_out(draft, id, order, None)
@@ -253,7 +257,11 @@ fn wait(draft: &mut Draft<'_>, id: &BeadId, run: &Run, wait_ms: i64) -> Result<(
     }
     let until = Deadline::after(draft.now(), wait_ms);
     let agent = run.agent.clone();
-    draft.bead_mut(id)?.phase = Phase::Waiting { agent, until };
+    draft.bead_mut(id)?.phase = Phase::Waiting {
+        agent,
+        until,
+        park: None,
+    };
     Ok(())
 }
 
@@ -277,14 +285,16 @@ fn attempt_failed_event(
 /// The gap before the next attempt; a shut breaker adds its own wait at the gate.
 fn wait_after(draft: &mut Draft<'_>, class: Class, failures: u32) -> i64 {
     let random = draft.random();
-    let now = draft.now();
     let record = draft.record();
-    match class {
-        Class::Lost | Class::Interrupted => 0,
-        Class::BudgetStop => DAY_MS - now.0.rem_euclid(DAY_MS),
+    match (class, class.reach()) {
+        // The gate holds back what may not go on yet.
+        (Class::Lost | Class::Interrupted | Class::BudgetStop, _) => 0,
         _ if class.is_charged() => record.policy.backoff(failures, random),
-        // The breaker is not shut yet: the first step keeps the attempts apart.
-        _ if record.breaker.is_closed() => record.policy.backoff(1, random),
+        // The breaker may not be shut yet: the first step keeps the attempts apart.
+        (Class::Gateway, _) => record.policy.backoff(1, random),
+        (_, Reach::Rig | Reach::Nobody) if record.breaker.is_closed() => {
+            record.policy.backoff(1, random)
+        }
         _ => 0,
     }
 }
@@ -306,13 +316,7 @@ pub(super) fn limit_reached(policy: &Policy, numbers: &Numbers) -> Option<String
 }
 
 /// A dispatch that proved nothing: it is tried again, under a new number.
-fn give_back(
-    draft: &mut Draft<'_>,
-    id: &BeadId,
-    run: &Run,
-    until: Timestamp,
-) -> Result<(), Refused> {
-    let now = draft.now();
+fn give_back(draft: &mut Draft<'_>, id: &BeadId, run: &Run, wait_ms: i64) -> Result<(), Refused> {
     trip::release_probe(
         draft,
         &DispatchId {
@@ -320,7 +324,6 @@ fn give_back(
             no: run.no,
         },
     );
-    let wait_ms = until.since_ms(now).clamp(1_000, DAY_MS);
     wait(draft, id, run, wait_ms)
 }
 
@@ -340,6 +343,6 @@ pub(super) fn fail_bead(draft: &mut Draft<'_>, id: &BeadId, reason: &str) -> Res
     event.new = Some(Status::Failed.as_str().to_owned());
     event.metadata = json!({ "reason": reason });
     draft.event(event);
-    trip::escalate_bead(draft, id, reason);
+    alert::escalate_bead(draft, id, reason);
     Ok(())
 }

@@ -1,26 +1,35 @@
-//! The breaker's surroundings: what trips and closes it, the checks that probe it, and the
-//! escalations that tell a person.
+//! The surroundings of the rig's own breaker: what trips and closes it, and the checks that probe
+//! it.
 //!
-//! Owns that an escalation is one per cause, with a count. The breaker's own rules are in
-//! `breaker`.
+//! Owns what is fed to it: only what speaks against this rig, its repository and its processes.
+//! Shared scopes are the town's. The breaker's own rules are in `breaker`.
 
 use serde_json::{Value, json};
 
 use super::{
+    alert::{self, Call},
     draft::{Draft, NewEvent},
-    intake,
+    town,
 };
 use crate::{
-    Bead, BeadId, BeadType, BreakerState, Class, Deadline, DispatchId, Effect, EventType, Failure,
-    Moved, NewBead, Phase, Preflight, Priority, Readiness, Reply, Resolution, Run, Stage,
+    BreakerState, Class, Deadline, DispatchId, Effect, EventType, Failure, Moved, Preflight, Reach,
+    Readiness, Reply, Run, Stage, Who,
 };
 
-/// A person's reset: check and probe at once.
-pub(super) fn reset(draft: &mut Draft<'_>) -> Reply {
+/// A person's reset: check and probe at once, the shared scopes as well.
+pub(super) fn reset(draft: &mut Draft<'_>, by: &Who) -> Reply {
     let now = draft.now();
+    let class = draft.record().breaker.class().map(Class::as_str);
+    let metadata = json!({ "by": by });
+    draft.event(NewEvent::of_rig(EventType::BreakerReset, class, metadata));
+    if let Some(config) = draft.record().config.clone() {
+        let by = by.clone();
+        draft.effect(Effect::ResetScopes { config, by });
+    }
     let record = draft.record_mut();
     record.breaker.probe_now(now);
     record.readiness = Readiness::Unverified;
+    record.hold = None;
     Reply::Accepted
 }
 
@@ -31,10 +40,11 @@ pub(super) fn output(draft: &mut Draft<'_>) {
     if draft.record_mut().breaker.output(now) == Moved::Closed {
         closed(draft, class);
     }
+    town::scopes_work(draft);
 }
 
 fn closed(draft: &mut Draft<'_>, class: Option<Class>) {
-    draft.event(rig_event(
+    draft.event(NewEvent::of_rig(
         EventType::BreakerClosed,
         class.map(Class::as_str),
         Value::Null,
@@ -44,14 +54,20 @@ fn closed(draft: &mut Draft<'_>, class: Option<Class>) {
         draft.effect(Effect::BreakerClosed { town });
     }
     if let Some(class) = class {
-        heal(draft, &class_cause(class));
+        alert::heal(draft, &alert::class_cause(class));
     }
 }
 
 /// A dispatch failed.
 pub(super) fn failed(draft: &mut Draft<'_>, failure: &Failure, run: &Run, dispatch: &DispatchId) {
     let probes = is_probe(draft, dispatch);
-    feed(draft, failure, probes);
+    match failure.class.reach() {
+        Reach::Rig | Reach::Nobody => feed(draft, failure, probes),
+        // It speaks against something else, and proves nothing about the rig.
+        Reach::Credential | Reach::Gateway | Reach::Model | Reach::Container => {
+            return release_probe(draft, dispatch);
+        }
+    }
     if probes && run.output {
         // It had closed the breaker already, or its output will not come any more.
         release_probe(draft, dispatch);
@@ -69,8 +85,8 @@ pub(super) fn probe_ended(draft: &mut Draft<'_>, run: &Run, dispatch: &DispatchI
 pub(super) fn probe_failed(draft: &mut Draft<'_>) {
     let (now, random) = (draft.now(), draft.random());
     let record = draft.record_mut();
-    let policy = record.policy.clone();
-    record.breaker.probe_failed(now, &policy, random);
+    let pace = record.policy.pace();
+    record.breaker.probe_failed(now, &pace, random);
     record.readiness = Readiness::Unverified;
 }
 
@@ -88,10 +104,10 @@ fn is_probe(draft: &Draft<'_>, dispatch: &DispatchId) -> bool {
 fn feed(draft: &mut Draft<'_>, failure: &Failure, was_probe: bool) {
     let (now, random) = (draft.now(), draft.random());
     let record = draft.record_mut();
-    let policy = record.policy.clone();
+    let pace = record.policy.pace();
     match record
         .breaker
-        .failed(failure, was_probe, now, &policy, random)
+        .failed(failure, was_probe, now, &pace, random)
     {
         Moved::Tripped => {
             record.readiness = Readiness::Unverified;
@@ -104,7 +120,7 @@ fn feed(draft: &mut Draft<'_>, failure: &Failure, was_probe: bool) {
 
 fn tripped(draft: &mut Draft<'_>, failure: &Failure) {
     let metadata = json!({ "class": failure.class, "text": failure.text });
-    draft.event(rig_event(
+    draft.event(NewEvent::of_rig(
         EventType::BreakerTripped,
         Some(failure.class.as_str()),
         metadata,
@@ -120,31 +136,18 @@ fn tripped(draft: &mut Draft<'_>, failure: &Failure) {
         };
         draft.effect(effect);
     }
-    // A gateway that asks for patience needs no person.
-    if failure.class != Class::RateLimited {
-        let title = format!("Dispatch is stopped: {}", failure.class);
-        let body = format!("{}\n\nWhat to do: {}.", failure.text, failure.class.fix());
-        escalate(
-            draft,
-            &class_cause(failure.class),
+    let title = format!("Dispatch is stopped: {}", failure.class);
+    let body = format!("{}\n\nWhat to do: {}.", failure.text, failure.class.fix());
+    alert::escalate(
+        draft,
+        Call {
+            cause: &alert::class_cause(failure.class),
             title,
             body,
-            Some(failure.class),
-            None,
-        );
-    }
-}
-
-fn rig_event(kind: EventType, new: Option<&'static str>, metadata: Value) -> NewEvent<'static> {
-    let new = new.map(str::to_owned);
-    NewEvent {
-        kind,
-        bead: None,
-        agent: None,
-        old: None,
-        new,
-        metadata,
-    }
+            class: Some(failure.class),
+            source: None,
+        },
+    );
 }
 
 /// Asks the container to check what a dispatch needs, unless that is under way.
@@ -176,6 +179,10 @@ pub(super) fn preflight_done(draft: &mut Draft<'_>, no: u64, result: Preflight) 
             record.breaker.check_passed();
         }
         Preflight::Failed(failure) => check_failed(draft, failure),
+        Preflight::Held { refusal, until } => {
+            draft.record_mut().readiness = Readiness::Unverified;
+            town::held(draft, refusal, until);
+        }
     }
     Reply::Accepted
 }
@@ -183,96 +190,19 @@ pub(super) fn preflight_done(draft: &mut Draft<'_>, no: u64, result: Preflight) 
 /// The check's deadline passed without an answer.
 pub(super) fn check_unanswered(draft: &mut Draft<'_>) {
     let text = "the checks before a dispatch did not end in time";
-    check_failed(draft, Failure::new(Class::Gateway, Stage::Preflight, text));
+    check_failed(
+        draft,
+        Failure::new(Class::StartTimeout, Stage::Preflight, text),
+    );
 }
 
+/// A check that fails keeps or makes the rig's breaker open, whatever its class: nothing of this
+/// rig can run.
 fn check_failed(draft: &mut Draft<'_>, failure: Failure) {
     draft.record_mut().readiness = Readiness::Unverified;
-    // A failed request of our own says all that there is to say about the scope: no counting.
     let class = match failure.class.trip() {
-        crate::class::Trip::Never => Class::Gateway,
+        crate::class::Trip::Never => Class::StartTimeout,
         _ => failure.class,
     };
     feed(draft, &Failure { class, ..failure }, true);
-}
-
-fn class_cause(class: Class) -> String {
-    format!("class:{class}")
-}
-
-/// One escalation for a bead that was given up: counted to its class's own one if that is open.
-pub(super) fn escalate_bead(draft: &mut Draft<'_>, id: &BeadId, reason: &str) {
-    let Some(bead) = draft.bead(id) else { return };
-    let class = bead.last_failure.as_ref().map(|last| last.failure.class);
-    let by_class = class
-        .map(class_cause)
-        .filter(|cause| open_with(draft, cause).is_some());
-    let cause = by_class.unwrap_or_else(|| format!("bead:{id}"));
-    let title = format!("Bead failed: {}", bead.title);
-    let fix = class.map_or("read the bead, then retry or close it", Class::fix);
-    let body = format!("{reason}\n\nWhat to do: {fix}.");
-    escalate(draft, &cause, title, body, class, Some(id));
-}
-
-fn open_with(draft: &Draft<'_>, cause: &str) -> Option<BeadId> {
-    let has_cause =
-        |bead: &&Bead| bead.metadata.get("cause").and_then(Value::as_str) == Some(cause);
-    draft
-        .escalations()
-        .find(has_cause)
-        .map(|bead| bead.id.clone())
-}
-
-fn escalate(
-    draft: &mut Draft<'_>,
-    cause: &str,
-    title: String,
-    body: String,
-    class: Option<Class>,
-    source: Option<&BeadId>,
-) {
-    if let Some(open) = open_with(draft, cause) {
-        if let Ok(bead) = draft.bead_mut(&open) {
-            let count = bead
-                .metadata
-                .get("count")
-                .and_then(Value::as_u64)
-                .unwrap_or(1);
-            bead.metadata
-                .insert("count".to_owned(), json!(count.saturating_add(1)));
-        }
-        return;
-    }
-    let mut metadata = serde_json::Map::new();
-    metadata.insert("cause".to_owned(), json!(cause));
-    metadata.insert("count".to_owned(), json!(1));
-    metadata.insert("class".to_owned(), json!(class));
-    metadata.insert("source_bead_id".to_owned(), json!(source));
-    let new = NewBead {
-        kind: BeadType::Escalation,
-        body: Some(body),
-        priority: Priority::High,
-        metadata,
-        ..NewBead::issue(title)
-    };
-    let bead = intake::make_bead(draft, new);
-    let mut event = NewEvent::of(EventType::Escalated, source.unwrap_or(&bead.id));
-    event.new = Some(bead.id.to_string());
-    event.metadata = json!({ "cause": cause });
-    draft.event(event);
-}
-
-/// Closes the open escalation of a cause that is gone.
-fn heal(draft: &mut Draft<'_>, cause: &str) {
-    let Some(id) = open_with(draft, cause) else {
-        return;
-    };
-    let at = draft.now();
-    if let Ok(bead) = draft.bead_mut(&id) {
-        bead.phase = Phase::Closed {
-            at,
-            resolution: Resolution::Healed,
-        };
-        super::orders::closed_event(draft, &id, None, "healed");
-    }
 }

@@ -1,0 +1,160 @@
+//! What the town says: refused until then, room again, and news of shared scopes.
+//!
+//! Owns the hold. It costs nothing and is no failure; the gate keeps it.
+
+use serde_json::json;
+
+use super::{
+    alert::{self, Call},
+    draft::{Draft, NewEvent},
+};
+use crate::{Class, Deadline, EventType, Failure, Hold, Notice, Refusal, Reply, Scope, Timestamp};
+
+/// The longest that a town may let a rig wait without being asked again.
+const HOLD_MAX_MS: i64 = 24 * 60 * 60 * 1_000;
+/// So many of the newest notices are known again.
+const NOTICES_KEPT: usize = 64;
+const DAY_CAUSE: &str = "budget:town";
+
+/// The town refused, until then.
+pub(super) fn held(draft: &mut Draft<'_>, refusal: Refusal, until: Timestamp) {
+    let now = draft.now();
+    let wait_ms = until.since_ms(now).clamp(1_000, HOLD_MAX_MS);
+    draft.record_mut().hold = Some(Hold {
+        refusal,
+        until: Deadline::after(now, wait_ms),
+    });
+}
+
+/// There is room: ask again, with one dispatch.
+pub(super) fn offered(draft: &mut Draft<'_>) -> Reply {
+    let now = draft.now();
+    if draft.record().hold.is_some()
+        && let Some(hold) = &mut draft.record_mut().hold
+    {
+        hold.until = Deadline::after(now, 0);
+    }
+    Reply::Accepted
+}
+
+/// A session has started: the town lets this rig pass.
+pub(super) fn passed(draft: &mut Draft<'_>) {
+    if draft.record().hold.is_some() {
+        draft.record_mut().hold = None;
+    }
+}
+
+pub(super) fn noticed(draft: &mut Draft<'_>, no: u64, notice: Notice) -> Reply {
+    if draft.record().notices.contains(&no) {
+        return Reply::Repeated;
+    }
+    let notices = &mut draft.record_mut().notices;
+    notices.push(no);
+    let surplus = notices.len().saturating_sub(NOTICES_KEPT);
+    notices.drain(..surplus);
+    match notice {
+        Notice::Tripped {
+            scope,
+            failure,
+            next_probe_at,
+        } => tripped(draft, &scope, &failure, next_probe_at),
+        Notice::Closed { scope } => {
+            let metadata = json!({ "scope": scope });
+            draft.event(NewEvent::of_rig(EventType::BreakerClosed, None, metadata));
+            alert::heal(draft, &scope_cause(&scope));
+        }
+        Notice::BudgetWarned { limit } => draft.event(NewEvent::of_rig(
+            EventType::BudgetWarned,
+            Some("town_day"),
+            json!({ "limit": limit }),
+        )),
+        Notice::BudgetStopped { limit } => {
+            let metadata = json!({ "limit": limit });
+            draft.event(NewEvent::of_rig(
+                EventType::BudgetStopped,
+                Some("town_day"),
+                metadata,
+            ));
+            let body = format!(
+                "The town's budget of the day is used up ({limit}).\n\nWhat to do: {}.",
+                Class::BudgetStop.fix()
+            );
+            alert::escalate(
+                draft,
+                Call {
+                    cause: DAY_CAUSE,
+                    title: "The town's budget of the day is used up".to_owned(),
+                    body,
+                    class: Some(Class::BudgetStop),
+                    source: None,
+                },
+            );
+        }
+        Notice::BudgetFree => alert::heal(draft, DAY_CAUSE),
+    }
+    Reply::Accepted
+}
+
+fn scope_cause(scope: &Scope) -> String {
+    format!("scope:{scope}")
+}
+
+fn tripped(draft: &mut Draft<'_>, scope: &Scope, failure: &Failure, next_probe_at: Timestamp) {
+    let metadata = json!({
+        "scope": scope, "class": failure.class, "text": failure.text,
+        "next_probe_at_ms": next_probe_at,
+    });
+    let word = Some(failure.class.as_str());
+    draft.event(NewEvent::of_rig(EventType::BreakerTripped, word, metadata));
+    let body = format!("{}\n\nWhat to do: {}.", failure.text, failure.class.fix());
+    alert::escalate(
+        draft,
+        Call {
+            cause: &scope_cause(scope),
+            title: format!("Dispatch is stopped: {} ({scope})", failure.class),
+            body,
+            class: Some(failure.class),
+            source: None,
+        },
+    );
+}
+
+/// The model has written on this rig's own scopes: whatever it had told people about others that
+/// it used before is out of date.
+pub(super) fn scopes_work(draft: &mut Draft<'_>) {
+    let is_of_scope = |bead: &&crate::Bead| {
+        let cause = bead.metadata.get("cause").and_then(|cause| cause.as_str());
+        cause.is_some_and(|cause| cause.starts_with("scope:"))
+    };
+    let open = draft.escalations().filter(is_of_scope);
+    let causes = open.filter_map(|bead| bead.metadata.get("cause")?.as_str());
+    let causes: Vec<String> = causes.map(str::to_owned).collect();
+    for cause in causes {
+        alert::heal(draft, &cause);
+    }
+}
+
+/// A message of this rig was given up after many tries: nothing is lost, but a person has to know.
+pub(super) fn undeliverable(draft: &mut Draft<'_>, what: &'static str, reason: &str) -> Reply {
+    let metadata = json!({ "what": what, "reason": reason });
+    draft.event(NewEvent::of_rig(
+        EventType::DeadLettered,
+        Some(what),
+        metadata,
+    ));
+    let body = format!(
+        "{reason}\n\nWhat to do: mend the cause, then retry the message from the list of dead \
+         letters."
+    );
+    alert::escalate(
+        draft,
+        Call {
+            cause: &format!("dead_letter:{what}"),
+            title: format!("A message could not be delivered: {what}"),
+            body,
+            class: None,
+            source: None,
+        },
+    );
+    Reply::Accepted
+}
