@@ -10,21 +10,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, Addr, ArbiterHandle};
+use actix::{Actor, Addr, ArbiterHandle, dev::ToEnvelope};
 use durable::{Namespace, ObjectId, Stub};
-use rig::{DispatchId, Incarnation, RigId, TownId};
+use rig::{
+    DispatchId, Incarnation, RigId, TownId,
+    town::{Entry, Found, Place, TownInput, TownReply},
+};
 use tokio::sync::OnceCell;
 
 use crate::{
     Error,
-    container::{
-        Aboards, Boot, ContainerActor, ContainerView, Crew, Drain, Kit, Ledger, Place, Servers,
-        Survey, Untold,
-    },
+    container::{Aboards, ContainerActor, ContainerView, Crew, Drain, Kit, Servers},
     data_dir::DataDir,
     directory::Directory,
-    messages::{ContainerPort, ContainerStarted, RigPort},
+    messages::{ContainerPort, ContainerStarted, NotTaken, RigPort},
+    news::Newsroom,
     settings::Settings,
+    town_actor::{LookTown, TellTown, TownActor},
+    town_stub::TownStub,
     vault::Vault,
     workspace::Repositories,
 };
@@ -37,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What containers are made of.
 pub(crate) struct Parts {
     pub(crate) arbiter: ArbiterHandle,
-    pub(crate) ledgers: Namespace<Ledger>,
+    pub(crate) towns: Namespace<TownActor>,
     pub(crate) rigs: RigPort,
     pub(crate) directory: Directory,
     pub(crate) data: Arc<DataDir>,
@@ -46,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) http: reqwest::Client,
     pub(crate) program: Arc<OnceCell<kilo::Found>>,
     pub(crate) search: kilo::Search,
+    pub(crate) news: Newsroom,
 }
 
 /// All containers of the runtime.
@@ -58,7 +62,7 @@ pub(crate) struct Containers {
 #[derive(Clone)]
 struct Container {
     addr: Addr<ContainerActor>,
-    ledger: Stub<Ledger>,
+    town: Stub<TownActor>,
     kit: Arc<Kit>,
     since: Instant,
 }
@@ -78,9 +82,30 @@ impl Containers {
             dispatch: addr.clone().recipient(),
             stop: addr.clone().recipient(),
             check: addr.clone().recipient(),
+            nudge: addr.clone().recipient(),
+            reset: addr.clone().recipient(),
             tripped: addr.clone().recipient(),
             closed: addr.recipient(),
         })
+    }
+
+    /// Hands an order of a town to its own container.
+    pub(crate) async fn order<M>(&self, town: &TownId, order: M) -> Result<(), NotTaken>
+    where
+        M: actix::Message<Result = Result<(), NotTaken>> + Send + 'static,
+        ContainerActor: actix::Handler<M>,
+        actix::Context<ContainerActor>: ToEnvelope<ContainerActor, M>,
+    {
+        let container = self.get(town).await;
+        let addr = container.map_err(|error| NotTaken(error.to_string()))?.addr;
+        let taken = addr.send(order).await;
+        taken.map_err(|error| NotTaken(error.to_string()))?
+    }
+
+    /// The handle of a town.
+    pub(crate) fn town(&self, town: &TownId) -> Result<TownStub, Error> {
+        let id = ObjectId::from_name(town.as_str())?;
+        Ok(TownStub::new(self.parts.towns.stub(&id)))
     }
 
     async fn get(&self, town: &TownId) -> Result<Container, Error> {
@@ -100,12 +125,15 @@ impl Containers {
             field: "incarnation",
             reason: error.to_string(),
         })?;
-        let ledger = parts.ledgers.stub(&ObjectId::from_name(town.as_str())?);
-        let found = ledger.send(Survey).await?;
+        let stub = parts.towns.stub(&ObjectId::from_name(town.as_str())?);
+        let found = match stub.send(TellTown(TownInput::Survey)).await? {
+            TownReply::Found(found) => found,
+            _ => Found::default(),
+        };
         end_recorded(&found.places).await?;
         self.tell_rigs(town, &incarnation, &found.unreported)
             .await?;
-        ledger.send(Boot).await?;
+        stub.send(TellTown(TownInput::Boot)).await?;
         let kit = Arc::new(Kit {
             town: town.clone(),
             data: Arc::clone(&parts.data),
@@ -117,19 +145,21 @@ impl Containers {
             program: Arc::clone(&parts.program),
             search: parts.search.clone(),
             boot_id: kilo::boot_id(),
+            priced: Mutex::default(),
         });
         let actor = ContainerActor::new(
             Arc::clone(&kit),
-            ledger.clone(),
+            stub.clone(),
             parts.rigs.clone(),
             incarnation.clone(),
+            parts.news.clone(),
         );
         let addr = ContainerActor::start_in_arbiter(&parts.arbiter, move |_| actor);
         tracing::info!(%town, %incarnation, "container started");
         let since = Instant::now();
         Ok(Container {
             addr,
-            ledger,
+            town: stub,
             kit,
             since,
         })
@@ -159,7 +189,6 @@ impl Containers {
                 incarnation: incarnation.clone(),
                 live: Vec::new(),
                 unreported: unreported.map(|(_, dispatch)| dispatch.clone()).collect(),
-                credential: self.parts.vault.environment_id(),
             };
             if let Ok(Err(error)) = self.parts.rigs.container.send(message).await {
                 tracing::warn!(%rig, %error, "a rig could not be told about its container");
@@ -177,12 +206,7 @@ impl Containers {
             while container.addr.send(Crew).await.is_ok_and(|crew| crew > 0) {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            while container
-                .ledger
-                .send(Untold)
-                .await
-                .is_ok_and(|untold| untold > 0)
-            {
+            while untold(&container.town).await > 0 {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             container.kit.servers.end_all().await;
@@ -223,6 +247,15 @@ impl Containers {
         }
         pids
     }
+}
+
+/// How many reports no rig has taken yet; a store that is closed has told what it could.
+async fn untold(town: &Stub<TownActor>) -> usize {
+    let count = |town: &rig::town::Town, _| {
+        let untold = |entry: &&Entry| entry.is_untold();
+        town.entries().filter(untold).count()
+    };
+    town.send(LookTown(Box::new(count))).await.unwrap_or(0)
 }
 
 /// Ends the recorded servers of an earlier life. The sweep by marker came first; this one finds

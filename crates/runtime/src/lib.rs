@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! Runtime ─► RigStub ─► RigActor ──outbox──► mail ──► ContainerActor ─► Agent ─► kilo
-//!                          ▲                                │ ledger
+//!                          ▲                                │ TownActor grants
 //!                          └──────── RigDesk ◄──── reports ─┘
 //! ```
 
@@ -21,6 +21,8 @@ mod directory;
 mod error;
 mod mail;
 pub mod messages;
+mod news;
+pub mod objects;
 mod once;
 mod preflight;
 mod rig_actor;
@@ -29,10 +31,13 @@ mod rig_stub;
 mod runtime;
 mod settings;
 mod threads;
+mod town_actor;
+mod town_stub;
 mod vault;
 mod workspace;
 
 pub use container::{Aboard, ContainerView};
+pub use news::{BreakerNews, Turned};
 pub use data_dir::{DataDir, DataDirError, DirFacts};
 pub use directory::{Directory, RigPatch, RigRow, Town};
 pub use error::Error;
@@ -40,6 +45,7 @@ pub use once::{Json, KEYS_MAX, ONCE_MS, Once};
 pub use rig_stub::RigStub;
 pub use runtime::{Runtime, StartError, processes_with};
 pub use settings::Settings;
+pub use town_stub::TownStub;
 pub use vault::Environment;
 
 /// Why the store could not do something; handles pass it on.

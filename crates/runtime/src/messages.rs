@@ -5,9 +5,11 @@
 //!
 //! | message | from → to | promise |
 //! |---|---|---|
-//! | [`Dispatch`] | rig → container | taken durably; a number not above the highest seen is answered from the record; an [`AgentDone`] follows, always |
+//! | [`Dispatch`] | rig → container | granted or refused durably; a number not above the highest seen is answered from the record; an [`AgentDone`] follows, always |
 //! | [`StopAgent`] | rig → container | the dispatch will be over, proven, and reported; one never seen is refused for good |
 //! | [`CheckRig`] | rig → container | a [`RigChecked`] follows, or the rig's deadline passes |
+//! | [`NudgeAgent`] | rig → container | a session that still runs is stopped in its turn and prompted once more; each number once |
+//! | [`ResetScopes`] | rig → container | the shared breakers of that configuration are looked at again at once |
 //! | [`BreakerTripped`], [`BreakerClosed`] | rig → container | noted and shown; nothing is stopped by it |
 //! | [`AgentStarted`] | container → rig | the session's prompt was accepted and its turn has begun |
 //! | [`Heartbeat`] | container → rig | the session lives; progress is told apart from life |
@@ -15,14 +17,18 @@
 //! | [`AgentDone`] | container → rig | the session is proven over and its work saved; repeated until answered |
 //! | [`ContainerStarted`] | container → rig | sent at each start, before anything may be declared lost |
 //! | [`RigChecked`] | container → rig | the answer to [`CheckRig`] |
+//! | [`SlotOffered`] | town → rig | there is room: ask again |
+//! | [`Noticed`] | town → rig | a shared breaker or the town's budget: this rig tells the people |
+//! | [`CheckScope`] | town → its container | the scope is checked and the result told to the town, or its deadline passes |
+//! | [`OrderAgent`] | town → its container | a session that still runs tries its gateway again, or ends |
 //! | [`Alarm`] | clock → rig | at least once, never early |
 //!
 //! A report of a dispatch that is not current is answered [`Unheard::Stale`]: stop that session.
 
 use actix::prelude::*;
 use rig::{
-    Beat, DispatchId, DispatchOrder, Failure, Incarnation, Preflight, Report, RigConfig, RigId,
-    Timestamp, TurnReport, TurnVerdict,
+    Beat, DispatchId, DispatchOrder, Failure, Incarnation, Notice, Preflight, Report, RigConfig,
+    RigId, Scope, Timestamp, TurnReport, TurnVerdict, Who,
 };
 
 pub use durable::Alarm;
@@ -79,6 +85,54 @@ pub struct CheckRig {
     pub config: RigConfig,
 }
 
+/// Stop the turn that stands still and prompt the session once more.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), NotTaken>")]
+pub struct NudgeAgent {
+    /// Whose bead.
+    pub rig: RigId,
+    /// Which dispatch.
+    pub dispatch: DispatchId,
+    /// The prompt's number within its bead; a session heeds each once.
+    pub no: u32,
+    /// What it is told.
+    pub text: String,
+}
+
+/// Look at the shared scopes of a configuration again, at once.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), NotTaken>")]
+pub struct ResetScopes {
+    /// Whose scopes.
+    pub config: RigConfig,
+    /// Who asks.
+    pub by: Who,
+}
+
+/// Check a shared scope; needs no session.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), NotTaken>")]
+pub(crate) struct CheckScope {
+    /// The check's number.
+    pub(crate) no: u64,
+    /// Which scope.
+    pub(crate) scope: Scope,
+    /// With which configuration.
+    pub(crate) config: RigConfig,
+}
+
+/// What a town wants of a session that still runs; of another one it wants nothing any more.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), NotTaken>")]
+pub(crate) struct OrderAgent {
+    /// Whose bead.
+    pub(crate) rig: RigId,
+    /// Which dispatch.
+    pub(crate) dispatch: DispatchId,
+    /// The reason of its end; without one it tries its gateway again.
+    pub(crate) end: Option<Failure>,
+}
+
 /// A rig's breaker opened.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
@@ -119,10 +173,12 @@ pub struct AgentStarted {
 pub struct Heartbeat {
     /// Whose bead.
     pub rig: RigId,
-    /// The signs; `progress_at` is left empty here.
+    /// The signs; its times are left empty here.
     pub beat: Beat,
     /// How long ago the newest model or tool event was, in milliseconds.
     pub progress_age_ms: Option<i64>,
+    /// For how long the oldest of the tools runs that run right now, in milliseconds.
+    pub tool_age_ms: Option<i64>,
 }
 
 /// A turn completed and stayed quiet; may the session end?
@@ -159,8 +215,26 @@ pub struct ContainerStarted {
     pub live: Vec<DispatchId>,
     /// Dispatches whose outcomes it will repeat.
     pub unreported: Vec<DispatchId>,
-    /// The id of the credentials in its environment; no secret.
-    pub credential: Option<String>,
+}
+
+/// The town has room for this rig.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Unheard>")]
+pub struct SlotOffered {
+    /// Which rig.
+    pub rig: RigId,
+}
+
+/// Something that is none of the rig's dispatches.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Unheard>")]
+pub struct Noticed {
+    /// Which rig.
+    pub rig: RigId,
+    /// The notice's number; a repeated one changes nothing.
+    pub no: u64,
+    /// What it is about.
+    pub notice: Notice,
 }
 
 /// The checks of a rig are through.
@@ -184,6 +258,10 @@ pub struct ContainerPort {
     pub stop: Recipient<StopAgent>,
     /// See [`CheckRig`].
     pub check: Recipient<CheckRig>,
+    /// See [`NudgeAgent`].
+    pub nudge: Recipient<NudgeAgent>,
+    /// See [`ResetScopes`].
+    pub reset: Recipient<ResetScopes>,
     /// See [`BreakerTripped`].
     pub tripped: Recipient<BreakerTripped>,
     /// See [`BreakerClosed`].
@@ -205,6 +283,10 @@ pub struct RigPort {
     pub container: Recipient<ContainerStarted>,
     /// See [`RigChecked`].
     pub checked: Recipient<RigChecked>,
+    /// See [`SlotOffered`].
+    pub offered: Recipient<SlotOffered>,
+    /// See [`Noticed`].
+    pub noticed: Recipient<Noticed>,
 }
 
 impl std::fmt::Debug for ContainerPort {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kilo::{Credentials, Found, Program, ProgramError, Search};
 use reqwest::{Client, Response, StatusCode, header, redirect};
-use rig::{Class, Failure, Preflight, RigConfig, Stage};
+use rig::{Class, Failure, RigConfig, Stage};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
@@ -36,11 +36,13 @@ pub(crate) struct Checks<'a> {
     pub(crate) http: &'a Client,
 }
 
-/// The result, and the model where it got as far as that.
-#[derive(Clone, Debug, PartialEq)]
+/// What the checks have found where all is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Checked {
-    pub(crate) preflight: Preflight,
-    pub(crate) model: Option<String>,
+    /// The gateway's id of the model.
+    pub(crate) model: String,
+    /// Whether the gateway tells its price; else costs are estimated.
+    pub(crate) is_priced: bool,
 }
 
 /// A client that follows no redirects: a token goes to the gateway and nowhere else.
@@ -52,28 +54,33 @@ pub(crate) fn http_client() -> Result<Client, reqwest::Error> {
 }
 
 /// Runs the checks up to the first that fails.
-pub(crate) async fn check(kit: &Checks<'_>, config: &RigConfig) -> Checked {
-    let mut model = None;
-    let preflight = match run(kit, config, &mut model).await {
-        Ok(()) => Preflight::Passed,
-        Err(failure) => Preflight::Failed(failure),
-    };
-    Checked { preflight, model }
-}
-
-async fn run(
-    kit: &Checks<'_>,
-    config: &RigConfig,
-    model: &mut Option<String>,
-) -> Result<(), Failure> {
+pub(crate) async fn check(kit: &Checks<'_>, config: &RigConfig) -> Result<Checked, Failure> {
     let Resolved { credentials, .. } = kit.vault.resolve(&config.credentials).await?;
     find_program(kit.program, kit.search).await?;
-    let wanted = config.model.as_deref();
-    let found = resolve_model(kit.http, &credentials, wanted, kit.default_model).await?;
-    let found = model.insert(found);
-    check_model(kit.http, &credentials, found).await?;
+    let found = models_of(kit, config, &credentials).await?;
     let url = git_url(config)?;
-    check_remote(&url, &config.default_branch).await
+    check_remote(&url, &config.default_branch).await?;
+    Ok(found)
+}
+
+/// The credentials and the model alone.
+pub(crate) async fn check_models(
+    kit: &Checks<'_>,
+    config: &RigConfig,
+) -> Result<Checked, Failure> {
+    let Resolved { credentials, .. } = kit.vault.resolve(&config.credentials).await?;
+    models_of(kit, config, &credentials).await
+}
+
+async fn models_of(
+    kit: &Checks<'_>,
+    config: &RigConfig,
+    credentials: &Credentials,
+) -> Result<Checked, Failure> {
+    let wanted = config.model.as_deref();
+    let model = resolve_model(kit.http, credentials, wanted, kit.default_model).await?;
+    let is_priced = check_model(kit.http, credentials, &model).await?;
+    Ok(Checked { model, is_priced })
 }
 
 /// The rig's repository, if it has a usable one.
@@ -135,12 +142,22 @@ pub(crate) async fn ask_models(credentials: &Credentials) -> Result<(), Failure>
         let text = format!("the system refused an HTTP client: {error}");
         failure(Class::Gateway, text)
     })?;
-    let _: serde_json::Value = get(&http, credentials, "/api/openrouter/models").await?;
+    ask_gateway(&http, credentials).await
+}
+
+/// The same with a client that is there.
+pub(crate) async fn ask_gateway(http: &Client, credentials: &Credentials) -> Result<(), Failure> {
+    let _: serde_json::Value = get(http, credentials, "/api/openrouter/models").await?;
     Ok(())
 }
 
-/// Asks the gateway for its models: proves that it is there and takes the token.
-async fn check_model(http: &Client, credentials: &Credentials, model: &str) -> Result<(), Failure> {
+/// Asks the gateway for its models: proves that it is there and takes the token. Whether it tells
+/// the model's price comes back.
+async fn check_model(
+    http: &Client,
+    credentials: &Credentials,
+    model: &str,
+) -> Result<bool, Failure> {
     #[derive(Deserialize)]
     struct Models {
         data: Vec<Model>,
@@ -148,11 +165,17 @@ async fn check_model(http: &Client, credentials: &Credentials, model: &str) -> R
     #[derive(Deserialize)]
     struct Model {
         id: String,
+        #[serde(default)]
+        pricing: Option<serde_json::Value>,
     }
     let Models { data } = get(http, credentials, "/api/openrouter/models").await?;
     // An empty list says nothing.
-    if data.is_empty() || data.iter().any(|offered| offered.id == model) {
-        return Ok(());
+    let found = data.iter().find(|offered| offered.id == model);
+    if let Some(found) = found {
+        return Ok(found.pricing.as_ref().is_some_and(names_prices));
+    }
+    if data.is_empty() {
+        return Ok(false);
     }
     // The last part often is what was mistyped least.
     let tail = model.rsplit('/').next().unwrap_or(model);
@@ -170,6 +193,16 @@ async fn check_model(http: &Client, credentials: &Credentials, model: &str) -> R
         names.join(", ")
     );
     Err(failure(Class::ModelNotFound, text))
+}
+
+/// Prices per token, as numbers or as text; zero is a price.
+fn names_prices(pricing: &serde_json::Value) -> bool {
+    let is_price = |name: &str| match pricing.get(name) {
+        Some(serde_json::Value::Number(_)) => true,
+        Some(serde_json::Value::String(text)) => text.parse::<f64>().is_ok(),
+        _ => false,
+    };
+    is_price("prompt") && is_price("completion")
 }
 
 async fn get<T: DeserializeOwned>(

@@ -9,8 +9,8 @@ use rig::{Input, Refused, Reply, RigId, Timestamp, TurnVerdict};
 
 use crate::{
     messages::{
-        AgentDone, AgentStarted, ContainerStarted, Heartbeat, RigChecked, RigPort, TurnEnded,
-        Unheard,
+        AgentDone, AgentStarted, ContainerStarted, Heartbeat, Noticed, RigChecked, RigPort,
+        SlotOffered, TurnEnded, Unheard,
     },
     rig_actor::{Pulse, RigActor, Tell},
 };
@@ -55,6 +55,8 @@ pub(crate) fn port(desk: &Addr<RigDesk>) -> RigPort {
         done: desk.clone().recipient(),
         container: desk.clone().recipient(),
         checked: desk.clone().recipient(),
+        offered: desk.clone().recipient(),
+        noticed: desk.clone().recipient(),
     }
 }
 
@@ -96,11 +98,13 @@ impl Handler<Heartbeat> for RigDesk {
             rig,
             beat,
             progress_age_ms,
+            tool_age_ms,
         } = message;
         let told = stub(&self.rigs, &rig).map(|stub| {
             stub.send(Pulse {
                 beat,
                 progress_age_ms,
+                tool_age_ms,
             })
         });
         Box::pin(async move { heard(told?.await).map(drop) })
@@ -144,15 +148,32 @@ impl Handler<ContainerStarted> for RigDesk {
             incarnation,
             live,
             unreported,
-            credential,
         } = message;
         let input = Input::ContainerStarted {
             incarnation,
             live,
             unreported,
-            credential,
         };
         let told = self.tell(&rig, input);
+        Box::pin(async move { told.await.map(drop) })
+    }
+}
+
+impl Handler<SlotOffered> for RigDesk {
+    type Result = ResponseFuture<Result<(), Unheard>>;
+
+    fn handle(&mut self, message: SlotOffered, _ctx: &mut Self::Context) -> Self::Result {
+        let told = self.tell(&message.rig, Input::Offered);
+        Box::pin(async move { told.await.map(drop) })
+    }
+}
+
+impl Handler<Noticed> for RigDesk {
+    type Result = ResponseFuture<Result<(), Unheard>>;
+
+    fn handle(&mut self, message: Noticed, _ctx: &mut Self::Context) -> Self::Result {
+        let Noticed { rig, no, notice } = message;
+        let told = self.tell(&rig, Input::Noticed { no, notice });
         Box::pin(async move { told.await.map(drop) })
     }
 }
@@ -168,6 +189,6 @@ impl Handler<RigChecked> for RigDesk {
 }
 
 /// Turns an age into a time of the rig's own clock.
-pub(crate) fn progress_at(now: Timestamp, age_ms: Option<i64>) -> Option<Timestamp> {
+pub(crate) fn time_of_age(now: Timestamp, age_ms: Option<i64>) -> Option<Timestamp> {
     age_ms.map(|age| now.plus_ms(age.max(0).saturating_neg()))
 }

@@ -13,21 +13,24 @@ use actix::{Actor, ArbiterHandle};
 use durable::{Host, Namespace, ObjectId, Store};
 use rig::RigId;
 use secrecy::SecretString;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::{
     Error,
-    container::{Ledger, marker},
+    container::marker,
     containers::{Containers, Parts, SWEEP_GRACE},
     data_dir::{DataDir, DataDirError},
     directory::{Directory, DirectoryActor},
-    mail::{DirectoryMail, LedgerMail, RigMail},
+    mail::{DirectoryMail, RigMail, TownPost},
+    news::{BreakerNews, Newsroom},
     preflight::http_client,
     rig_actor::{Changes, RigActor, RigEnv},
     rig_desk::{self, RigDesk},
     rig_stub::RigStub,
     settings::Settings,
     threads::ActorThread,
+    town_actor::TownActor,
+    town_stub::TownStub,
     vault::Vault,
 };
 
@@ -77,6 +80,7 @@ struct Inner {
     data: Arc<DataDir>,
     kilo_install: PathBuf,
     changes: Changes,
+    news: Newsroom,
     actors: Mutex<Option<ActorThread>>,
 }
 
@@ -159,11 +163,14 @@ impl Runtime {
             rigs.clone(),
             Arc::clone(&vault),
         );
-        let ledger_mail = LedgerMail {
+        let news = Newsroom::new();
+        let town_post = TownPost {
             rigs: Arc::clone(&slots.rigs),
-            ledgers: Arc::clone(&slots.ledgers),
+            towns: Arc::clone(&slots.towns),
+            containers: Arc::clone(&slots.containers),
+            news: news.clone(),
         };
-        let ledgers = host.namespace::<Ledger>((), Arc::new(ledger_mail));
+        let towns = host.namespace::<TownActor>((), Arc::new(town_post));
         let desk = RigDesk::new(rigs.clone());
         let desk = RigDesk::start_in_arbiter(&actors.arbiter(), move |_| desk);
         let port = rig_desk::port(&desk);
@@ -171,7 +178,7 @@ impl Runtime {
         let kilo_install = kilo_install.unwrap_or_else(|| data.kilo());
         let containers = Containers::new(Parts {
             arbiter: actors.arbiter(),
-            ledgers: ledgers.clone(),
+            towns: towns.clone(),
             rigs: port.clone(),
             directory: directory.clone(),
             data: Arc::clone(&data),
@@ -187,10 +194,11 @@ impl Runtime {
             },
             settings,
             vault: Arc::clone(&vault),
+            news: news.clone(),
         });
         // From here on the outboxes find their receivers. Each slot is set once.
         let _ = slots.rigs.set(port);
-        let _ = slots.ledgers.set(ledgers);
+        let _ = slots.towns.set(towns);
         let _ = slots.directory.set(directory.clone());
         let _ = slots.containers.set(containers.clone());
         end_with_store(&host, &data, &actors.arbiter());
@@ -204,6 +212,7 @@ impl Runtime {
             data,
             kilo_install,
             changes,
+            news,
             actors,
         };
         let runtime = Self {
@@ -225,6 +234,16 @@ impl Runtime {
     pub fn rig(&self, id: &RigId) -> Result<RigStub, Error> {
         let id = ObjectId::from_name(id.as_str())?;
         Ok(RigStub::new(self.inner.rigs.stub(&id)))
+    }
+
+    /// The handle of a town: its slots, shared breakers, budget and pause.
+    pub fn town(&self, id: &rig::TownId) -> Result<TownStub, Error> {
+        self.inner.containers.town(id)
+    }
+
+    /// News of breakers that open and close from now on.
+    pub fn breaker_news(&self) -> broadcast::Receiver<BreakerNews> {
+        self.inner.news.listen()
     }
 
     /// The ids of all rigs that were ever written to.
@@ -355,7 +374,7 @@ fn from_here(path: PathBuf) -> PathBuf {
 struct Slots {
     containers: Arc<OnceLock<Containers>>,
     rigs: Arc<OnceLock<crate::messages::RigPort>>,
-    ledgers: Arc<OnceLock<Namespace<Ledger>>>,
+    towns: Arc<OnceLock<Namespace<TownActor>>>,
     directory: Arc<OnceLock<Directory>>,
 }
 

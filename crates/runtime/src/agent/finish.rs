@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use kilo::SessionEnded;
-use rig::{Class, Failure, Outcome, Report, Work};
+use rig::{Class, Failure, Outcome, Report, Stage, Work};
 
 use super::{Agent, Gear, How, Leave};
 use crate::workspace::{Worktree, saved_ref};
@@ -19,6 +19,7 @@ impl Agent {
     /// Ends what is left of the session and reports.
     pub(super) async fn finish(&self, mut gear: Gear, leave: Leave) -> Report {
         let session = gear.session.as_ref().map(|session| session.id().to_owned());
+        gear.enter(Stage::End);
         self.prove_over(&mut gear).await;
         // The place on the server is free before the report is out: a waiting bead may take it.
         gear.session = None;
@@ -35,6 +36,8 @@ impl Agent {
             session,
             output: leave.output,
             usage: leave.usage,
+            phases: gear.phases,
+            last_output: leave.last_output,
         }
     }
 
@@ -85,7 +88,7 @@ impl Agent {
         let name = saved_ref(self.dispatch());
         let saved = match failure.class {
             class if class.is_charged() => worktree.save_and_reset(&name).await,
-            Class::Interrupted => worktree.save_aside(&name).await,
+            Class::Interrupted | Class::BudgetStop => worktree.save_aside(&name).await,
             _ => Ok(None),
         };
         if let Err(error) = saved {

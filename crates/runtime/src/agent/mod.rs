@@ -10,23 +10,28 @@
 //! ```
 
 mod finish;
+mod known;
 mod outcome;
 mod prompt;
 mod start;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use durable::Stub;
 use rig::{
-    Class, DispatchId, DispatchOrder, Failure, Incarnation, Outcome, Report, RigId, Stage, Usage,
-    Work,
+    Class, DispatchId, DispatchOrder, Failure, Incarnation, Outcome, PhaseAt, Report, RigId, Stage,
+    Timestamp, Usage, Work, town::TownInput,
 };
 use tokio::sync::mpsc;
 
 use crate::{
-    container::{Finish, Kit, Ledger, ServerLease, Sight},
+    container::{Kit, ServerLease, Sight},
     messages::RigPort,
+    town_actor::{TellTown, TownActor},
     workspace::Worktree,
 };
 
@@ -41,10 +46,28 @@ pub(crate) struct StopOrder {
     pub(crate) is_drain: bool,
 }
 
+/// What the container wants of a session.
+#[derive(Clone, Debug)]
+pub(crate) enum Order {
+    /// End it.
+    Stop(StopOrder),
+    /// End it for that reason.
+    End(Failure),
+    /// Stop the turn that stands still and prompt it once more; each number once.
+    Nudge {
+        /// The prompt's number within its bead.
+        no: u32,
+        /// What it is told.
+        text: String,
+    },
+    /// Let it try its gateway again.
+    RetryOffline,
+}
+
 /// One dispatch under way: what stays the same from its order to its report.
 pub(crate) struct Agent {
     pub(crate) kit: Arc<Kit>,
-    pub(crate) ledger: Stub<Ledger>,
+    pub(crate) town: Stub<TownActor>,
     pub(crate) rigs: RigPort,
     pub(crate) incarnation: Incarnation,
     pub(crate) rig: RigId,
@@ -60,6 +83,20 @@ pub(crate) struct Gear {
     pub(crate) session: Option<kilo::Session>,
     /// For prompts of later turns.
     pub(crate) model: String,
+    /// Whether costs of that model are known.
+    pub(crate) is_priced: bool,
+    /// When it entered each phase of its life.
+    pub(crate) phases: Vec<PhaseAt>,
+}
+
+impl Gear {
+    /// Enters a phase of its life.
+    pub(crate) fn enter(&mut self, stage: Stage) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let ms = since.map_or(0, |since| since.as_millis());
+        let at = Timestamp(i64::try_from(ms).unwrap_or(i64::MAX));
+        self.phases.push(PhaseAt { stage, at });
+    }
 }
 
 /// How the session came to its end, before its work is looked at.
@@ -67,6 +104,8 @@ pub(crate) struct Leave {
     pub(crate) how: How,
     pub(crate) output: bool,
     pub(crate) usage: Usage,
+    /// The end of what it last wrote.
+    pub(crate) last_output: Option<String>,
 }
 
 /// See [`Leave`].
@@ -83,23 +122,22 @@ impl Leave {
             how: How::Failed(failure),
             output: false,
             usage: Usage::default(),
+            last_output: None,
         }
     }
 }
 
 impl Agent {
     /// Runs the dispatch to its end, or until an order to stop.
-    pub(crate) async fn run(self, mut stops: mpsc::Receiver<StopOrder>) -> Report {
+    pub(crate) async fn run(self, mut orders: mpsc::Receiver<Order>) -> Report {
         let mut gear = Gear::default();
         let started = tokio::select! {
             biased;
-            Some(order) = stops.recv() => {
-                Err(Failure::new(Class::Interrupted, Stage::Session, order.reason))
-            }
+            failure = ended_early(&mut orders) => Err(failure),
             started = Box::pin(self.start(&mut gear)) => started,
         };
         let leave = match started {
-            Ok(()) => Box::pin(self.watch(&mut gear, &mut stops)).await,
+            Ok(()) => Box::pin(self.watch(&mut gear, &mut orders)).await,
             Err(failure) => Leave::failed(failure),
         };
         Box::pin(self.finish(gear, leave)).await
@@ -107,6 +145,29 @@ impl Agent {
 
     fn dispatch(&self) -> &DispatchId {
         &self.order.dispatch
+    }
+
+    /// Tells the town something of this dispatch; what gets lost is told again with the next word,
+    /// or with the report.
+    async fn tell_town(&self, input: TownInput) {
+        if let Err(error) = self.town.send(TellTown(input)).await {
+            tracing::warn!(dispatch = %self.dispatch(), %error, "the town was not told");
+        }
+    }
+}
+
+/// The first order that ends a session which has not begun. Others are about its turns.
+async fn ended_early(orders: &mut mpsc::Receiver<Order>) -> Failure {
+    loop {
+        match orders.recv().await {
+            Some(Order::Stop(order)) => {
+                return Failure::new(Class::Interrupted, Stage::Session, order.reason);
+            }
+            Some(Order::End(failure)) => return failure,
+            Some(Order::Nudge { .. } | Order::RetryOffline) => {}
+            // Nobody is left to give orders: the start goes on.
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -124,20 +185,21 @@ pub(crate) fn broken(dispatch: DispatchId, error: &str) -> Report {
         session: None,
         output: false,
         usage: Usage::default(),
+        phases: Vec::new(),
+        last_output: None,
     }
 }
 
 /// Stores the report; a full queue is waited for, a stopped store ends the try: the next life of
 /// the container finds the dispatch taken and not over, and reports it as lost.
-pub(crate) async fn repeat_until_stored(ledger: &Stub<Ledger>, finish: Finish) {
-    let Finish { rig, report } = finish;
+pub(crate) async fn repeat_until_stored(town: &Stub<TownActor>, rig: RigId, report: Report) {
     loop {
-        let finish = Finish {
+        let finish = TownInput::Finish {
             rig: rig.clone(),
             report: report.clone(),
         };
-        match ledger.send(finish).await {
-            Ok(()) => return,
+        match town.send(TellTown(finish)).await {
+            Ok(_) => return,
             Err(durable::Error::Overloaded) => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -58,11 +58,38 @@ fn words(exit: &ExitInfo) -> String {
     }
 }
 
-/// Usage in the core's words.
-pub(super) fn usage(usage: kilo::Usage) -> Usage {
-    Usage {
-        input_tokens: usage.input,
-        output_tokens: usage.output,
-        cost_usd: usage.cost,
+/// The most that a step of a model is taken to have used when its gateway told nothing: a whole
+/// context of the usual size, and the longest answer that kilo asks for.
+const UNKNOWN_INPUT_TOKENS: u64 = 200_000;
+const UNKNOWN_OUTPUT_TOKENS: u64 = 32_000;
+/// What tokens are taken to cost where the gateway names no price: US dollars per million, as the
+/// dearest widely used models cost.
+const UNKNOWN_INPUT_USD: f64 = 15.0;
+const UNKNOWN_OUTPUT_USD: f64 = 75.0;
+
+/// Usage in the core's words. What the gateway did not tell is estimated from above, and said to
+/// be: a budget that trusted it would not be one.
+pub(super) fn usage(usage: kilo::Usage, is_priced: bool) -> Usage {
+    let unknown = usage.unknown_steps;
+    let input_tokens = unknown.saturating_mul(UNKNOWN_INPUT_TOKENS);
+    let output_tokens = unknown.saturating_mul(UNKNOWN_OUTPUT_TOKENS);
+    let unpriced = !is_priced && usage.cost == 0.0 && (usage.input > 0 || usage.output > 0);
+    let mut cost_usd = usage.cost + price_of(input_tokens, output_tokens);
+    if unpriced {
+        cost_usd += price_of(usage.input, usage.output);
     }
+    Usage {
+        input_tokens: usage.input.saturating_add(input_tokens),
+        output_tokens: usage.output.saturating_add(output_tokens),
+        cost_usd,
+        estimated: unknown > 0 || unpriced,
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "an estimate; token counts are far below 2^52"
+)]
+fn price_of(input_tokens: u64, output_tokens: u64) -> f64 {
+    (input_tokens as f64 * UNKNOWN_INPUT_USD + output_tokens as f64 * UNKNOWN_OUTPUT_USD) / 1e6
 }

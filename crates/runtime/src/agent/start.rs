@@ -6,11 +6,14 @@
 use std::time::Duration;
 
 use kilo::{ClientError, ModelRef, PromptOptions};
-use rig::{Class, Failure, Stage};
+use rig::{
+    Class, Failure, Stage,
+    town::{Place, TownInput},
+};
 
 use super::{Agent, Gear, outcome, prompt};
 use crate::{
-    container::{Kit, NoteSession, Place, ServerLease},
+    container::{Kit, ServerLease},
     workspace::{Prepare, Progress},
 };
 
@@ -21,10 +24,14 @@ impl Agent {
             Duration::from_millis(u64::try_from(self.order.start_deadline_ms).unwrap_or(0));
         let (kit, rig, order) = (&*self.kit, &self.rig, &*self.order);
         let phases = async {
+            gear.enter(Stage::Worktree);
             worktree(kit, rig, order, gear).await?;
+            gear.enter(Stage::Server);
             let model = server(kit, order, gear).await?;
+            gear.enter(Stage::Session);
             session(order, gear).await?;
             self.note_session(gear).await;
+            gear.enter(Stage::Prompt);
             send_prompt(order, rig, model, gear).await
         };
         let result = tokio::time::timeout(deadline, phases).await;
@@ -38,16 +45,14 @@ impl Agent {
         let Some(session) = &gear.session else { return };
         let port = gear.lease.as_ref().map(|lease| lease.server().port());
         self.sight.opened(session.id(), port);
-        let note = NoteSession {
+        // Only a restart needs it; without it the session is begun afresh then.
+        self.tell_town(TownInput::NoteSession {
             rig: self.rig.clone(),
             dispatch: self.dispatch().clone(),
             session: session.id().to_owned(),
             place: self.place(gear),
-        };
-        if let Err(error) = self.ledger.send(note).await {
-            // Only a restart would need it; then the session is begun afresh.
-            tracing::warn!(%error, "the session's id was not noted");
-        }
+        })
+        .await;
     }
 
     fn place(&self, gear: &Gear) -> Option<Place> {
@@ -98,6 +103,7 @@ async fn server(kit: &Kit, order: &rig::DispatchOrder, gear: &mut Gear) -> Resul
     let checked = lease.server().check_model(&model).await;
     gear.lease = Some(lease);
     gear.model.clone_from(&model);
+    gear.is_priced = kit.is_priced(&model);
     checked.map_err(|error| {
         let class = match error.kind() {
             kilo::ErrorKind::Credentials => Class::Credentials,

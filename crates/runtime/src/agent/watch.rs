@@ -5,35 +5,15 @@
 
 use std::time::Duration;
 
-use kilo::{
-    Judgement, ModelRef, PermissionReply, PromptOptions, SessionEvent, ToolStatus, TurnEnd,
-};
-use rig::{Beat, Class, Failure, Stage, TurnReport, TurnVerdict, Usage, Work};
+use kilo::{Judgement, ModelRef, PermissionReply, PromptOptions, SessionEvent, TurnEnd};
+use rig::{Beat, Class, Failure, Stage, TurnReport, TurnVerdict, Work, town::TownInput};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Agent, Gear, How, Leave, StopOrder, outcome, prompt};
+use super::{Agent, Gear, How, Leave, Order, known::{Known, NEVER}, outcome, prompt};
 use crate::messages::{AgentStarted, Heartbeat, TurnEnded, Unheard};
 
 /// Between two tries of a report that the rig could not take.
 const RETRY: Duration = Duration::from_secs(1);
-/// Far enough to mean never; timers in a select need some time.
-const NEVER: Duration = Duration::from_hours(24 * 365);
-
-/// What the loop knows.
-struct Watch {
-    started: bool,
-    stopping: Option<StopOrder>,
-    stop_at: Instant,
-    /// The turn that completed, and when it was quiet for long enough.
-    ended: Option<TurnEnd>,
-    judge_at: Instant,
-    turn_no: u32,
-    output: bool,
-    progress_at: Option<Instant>,
-    tools: std::collections::BTreeSet<String>,
-    asked: Option<String>,
-    usage: Usage,
-}
 
 /// What ends the loop.
 type Over = Option<How>;
@@ -43,22 +23,23 @@ impl Agent {
     pub(super) async fn watch(
         &self,
         gear: &mut Gear,
-        stops: &mut mpsc::Receiver<StopOrder>,
+        orders: &mut mpsc::Receiver<Order>,
     ) -> Leave {
-        let mut watch = Watch::new();
-        let how = self.turns(gear, &mut watch, stops).await;
+        let mut watch = Known::new(self.order.repeats_max);
+        let how = self.turns(gear, &mut watch, orders).await;
         Leave {
             how,
             output: watch.output,
             usage: watch.usage,
+            last_output: watch.last_output,
         }
     }
 
     async fn turns(
         &self,
         gear: &mut Gear,
-        watch: &mut Watch,
-        stops: &mut mpsc::Receiver<StopOrder>,
+        watch: &mut Known,
+        orders: &mut mpsc::Receiver<Order>,
     ) -> How {
         let beat_every =
             Duration::from_millis(u64::try_from(self.order.heartbeat_ms).unwrap_or(15_000));
@@ -70,7 +51,7 @@ impl Agent {
             };
             let over = tokio::select! {
                 biased;
-                Some(order) = stops.recv() => watch.stop(order),
+                Some(order) = orders.recv() => self.heed(gear, watch, order).await,
                 () = tokio::time::sleep_until(watch.stop_at) => Some(watch.interrupted()),
                 _ = beats.tick() => self.beat(watch).await,
                 () = tokio::time::sleep_until(watch.judge_at) => self.judge(gear, watch).await,
@@ -82,34 +63,61 @@ impl Agent {
         }
     }
 
-    async fn on_event(&self, gear: &mut Gear, watch: &mut Watch, event: SessionEvent) -> Over {
+    /// Does what the container wants.
+    async fn heed(&self, gear: &mut Gear, watch: &mut Known, order: Order) -> Over {
+        match order {
+            Order::Stop(order) => watch.stop(order),
+            Order::End(failure) => return Some(How::Failed(failure)),
+            Order::Nudge { no, text } if watch.heeds(no) => {
+                watch.nudge = Some(text);
+                let session = gear.session.as_ref()?;
+                if let Err(error) = session.abort().await {
+                    tracing::warn!(%error, "a turn was not stopped; its deadline will end it");
+                }
+            }
+            Order::Nudge { .. } => {}
+            Order::RetryOffline => {
+                if let (Some(session), Some(request)) = (&gear.session, &watch.offline)
+                    && let Err(error) = session.retry_network(request).await
+                {
+                    tracing::warn!(%error, "a wait for the gateway was not answered");
+                }
+            }
+        }
+        None
+    }
+
+    async fn on_event(&self, gear: &mut Gear, watch: &mut Known, event: SessionEvent) -> Over {
         match event {
             SessionEvent::TurnOpened => {
                 self.sight.moved();
                 watch.moved();
+                gear.enter(Stage::Turn);
                 return self.report_start(gear, watch).await;
             }
             SessionEvent::Progress { output, tool } => {
                 self.sight.moved();
                 watch.moved();
-                watch.note_tool(tool);
-                if output && !watch.output {
-                    watch.output = true;
-                    // At once: it is what closes a breaker.
-                    return self.beat(watch).await;
-                }
+                let is_loop = watch.note_tool(tool);
+                return self.on_progress(watch, output, is_loop).await;
             }
             SessionEvent::Retrying {
                 attempt, message, ..
             } => {
                 tracing::info!(dispatch = %self.dispatch(), attempt, message, "kilo asks again");
             }
-            SessionEvent::Offline { message, .. } => {
-                let failure = Failure::new(Class::Gateway, Stage::Turn, message);
-                return Some(How::Failed(Failure {
-                    offline: true,
-                    ..failure
-                }));
+            SessionEvent::Offline {
+                request_id,
+                message,
+            } => {
+                // The town opens the gateway's breaker, and answers when it works again.
+                watch.offline = Some(request_id);
+                self.tell_town(TownInput::Offline {
+                    rig: self.rig.clone(),
+                    dispatch: self.dispatch().clone(),
+                    text: message,
+                })
+                .await;
             }
             SessionEvent::PermissionAsked { id, text } => {
                 tracing::info!(dispatch = %self.dispatch(), text, "a permission is given");
@@ -119,8 +127,12 @@ impl Agent {
                 watch.asked = Some(text);
                 reject_question(gear, &id).await;
             }
-            SessionEvent::Usage(usage) => watch.usage = outcome::usage(usage),
-            SessionEvent::TurnEnd(end) => return self.on_turn_end(watch, end),
+            SessionEvent::Usage(usage) => {
+                watch.usage = outcome::usage(usage, gear.is_priced);
+                self.tell_usage(watch).await;
+                return self.beat(watch).await;
+            }
+            SessionEvent::TurnEnd(end) => return self.on_turn_end(gear, watch, end).await,
             SessionEvent::ServerGone(exit) => {
                 let alone = gear
                     .lease
@@ -132,13 +144,45 @@ impl Agent {
         None
     }
 
-    fn on_turn_end(&self, watch: &mut Watch, end: TurnEnd) -> Over {
+    /// Output speaks for the scopes of this dispatch, once, and again after a wait.
+    async fn on_progress(&self, watch: &mut Known, output: bool, is_loop: bool) -> Over {
+        let is_first = output && (!watch.output || watch.offline.is_some());
+        if is_first {
+            watch.output = true;
+            watch.offline = None;
+            self.tell_town(TownInput::Output {
+                rig: self.rig.clone(),
+                dispatch: self.dispatch().clone(),
+            })
+            .await;
+        }
+        if is_first || is_loop {
+            return self.beat(watch).await;
+        }
+        None
+    }
+
+    async fn tell_usage(&self, watch: &Known) {
+        self.tell_town(TownInput::Used {
+            rig: self.rig.clone(),
+            dispatch: self.dispatch().clone(),
+            usage: watch.usage,
+        })
+        .await;
+    }
+
+    async fn on_turn_end(&self, gear: &mut Gear, watch: &mut Known, end: TurnEnd) -> Over {
         self.sight.turned();
-        watch.moved();
-        watch.tools.clear();
-        watch.output |= end.model_output;
-        watch.usage = outcome::usage(end.usage);
-        watch.turn_no += 1;
+        watch.turn_over(&end);
+        watch.usage = outcome::usage(end.usage, gear.is_priced);
+        let was_stopped = matches!(end.judgement, Judgement::Interrupted);
+        if let Some(text) = watch.nudge.take().filter(|_| was_stopped) {
+            return self.nudge(gear, watch, &text).await;
+        }
+        self.after_turn(watch, end)
+    }
+
+    fn after_turn(&self, watch: &mut Known, end: TurnEnd) -> Over {
         let failed =
             |class, text: String| Some(How::Failed(Failure::new(class, Stage::Turn, text)));
         match &end.judgement {
@@ -175,7 +219,7 @@ impl Agent {
     }
 
     /// The turn stayed quiet: look at the work and ask what follows.
-    async fn judge(&self, gear: &mut Gear, watch: &mut Watch) -> Over {
+    async fn judge(&self, gear: &mut Gear, watch: &mut Known) -> Over {
         let Some(end) = &watch.ended else { return None };
         let text = end.text.clone();
         let draining = watch.stopping.as_ref().map(|order| order.is_drain);
@@ -224,7 +268,7 @@ impl Agent {
         }
     }
 
-    async fn nudge(&self, gear: &mut Gear, watch: &mut Watch, text: &str) -> Over {
+    async fn nudge(&self, gear: &mut Gear, watch: &mut Known, text: &str) -> Over {
         watch.ended = None;
         watch.judge_at = Instant::now() + NEVER;
         let mut options = PromptOptions::new(ModelRef::kilo(gear.model.clone()));
@@ -240,7 +284,7 @@ impl Agent {
         }
     }
 
-    async fn report_start(&self, gear: &Gear, watch: &mut Watch) -> Over {
+    async fn report_start(&self, gear: &Gear, watch: &mut Known) -> Over {
         if watch.started {
             return None;
         }
@@ -266,7 +310,7 @@ impl Agent {
         }
     }
 
-    async fn beat(&self, watch: &mut Watch) -> Over {
+    async fn beat(&self, watch: &mut Known) -> Over {
         if !watch.started {
             return None;
         }
@@ -274,80 +318,22 @@ impl Agent {
             dispatch: self.dispatch().clone(),
             incarnation: self.incarnation.clone(),
             progress_at: None,
-            in_tool: !watch.tools.is_empty(),
+            tool_since: None,
+            repeats: watch.repeats.count(),
             output: watch.output,
             usage: watch.usage,
         };
-        let progress_age_ms = watch
-            .progress_at
-            .map(|at| i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX));
         let message = Heartbeat {
             rig: self.rig.clone(),
             beat,
-            progress_age_ms,
+            progress_age_ms: watch.progress_age_ms(),
+            tool_age_ms: watch.tool_age_ms(),
         };
         match self.rigs.heartbeat.send(message).await {
             Ok(Err(Unheard::Stale)) => Some(stale()),
             // A lost beat is what the lease is for.
             _ => None,
         }
-    }
-}
-
-impl Watch {
-    fn new() -> Self {
-        let never = Instant::now() + NEVER;
-        Self {
-            started: false,
-            stopping: None,
-            stop_at: never,
-            ended: None,
-            judge_at: never,
-            turn_no: 0,
-            output: false,
-            progress_at: None,
-            tools: std::collections::BTreeSet::new(),
-            asked: None,
-            usage: Usage::default(),
-        }
-    }
-
-    /// A model or tool event: the work moves, and a turn that looked over is not.
-    fn moved(&mut self) {
-        self.progress_at = Some(Instant::now());
-        if self.ended.take().is_some() {
-            self.judge_at = Instant::now() + NEVER;
-        }
-    }
-
-    fn note_tool(&mut self, tool: Option<kilo::ToolState>) {
-        let Some(tool) = tool else { return };
-        match tool.state {
-            ToolStatus::Running => drop(self.tools.insert(tool.call_id)),
-            ToolStatus::Completed | ToolStatus::Error => drop(self.tools.remove(&tool.call_id)),
-            ToolStatus::Pending => {}
-        }
-    }
-
-    /// An order to stop: at once, or when the turn has ended within its grace.
-    fn stop(&mut self, order: StopOrder) -> Over {
-        let grace = Duration::from_millis(u64::try_from(order.grace_ms).unwrap_or(0));
-        let is_quiet = self.ended.is_some();
-        self.stopping = Some(order);
-        if is_quiet {
-            self.judge_at = Instant::now();
-            return None;
-        }
-        self.stop_at = self.stop_at.min(Instant::now() + grace);
-        None
-    }
-
-    fn interrupted(&self) -> How {
-        let reason = self
-            .stopping
-            .as_ref()
-            .map_or("stopped", |order| order.reason.as_str());
-        How::Failed(Failure::new(Class::Interrupted, Stage::Turn, reason))
     }
 }
 

@@ -1,5 +1,5 @@
-//! The `ContainerActor`: takes a town's messages, runs one task per dispatch, and remembers through
-//! the ledger.
+//! The `ContainerActor`: takes a town's messages, runs one task per dispatch, and does only what the
+//! town has granted durably.
 //!
 //! Owns who is on board. Each message that promises something is recorded durably before it is
 //! acknowledged. Knows no rig's state; it answers to ports.
@@ -11,36 +11,39 @@ use std::{
 
 use actix::prelude::*;
 use durable::Stub;
-use rig::{DispatchId, Incarnation, RigId};
+use rig::{
+    DispatchId, Incarnation, RigId,
+    town::{Ask, Stopping, Taken, TownInput, TownReply},
+};
 use tokio::sync::mpsc;
 
-use super::{
-    Aboard, Kit, Sight,
-    ledger::{AskStop, Finish, Ledger, Stopping, Take, Taken},
-};
+use super::{Aboard, Kit, Sight, checks};
 use crate::{
-    agent::{self, Agent, StopOrder},
+    agent::{self, Agent, Order, StopOrder},
     messages::{
-        BreakerClosed, BreakerTripped, CheckRig, Dispatch, NotTaken, RigChecked, RigPort, StopAgent,
+        BreakerClosed, BreakerTripped, CheckRig, CheckScope, Dispatch, NotTaken, NudgeAgent,
+        OrderAgent, ResetScopes, RigPort, StopAgent,
     },
+    news::{BreakerNews, Newsroom, Turned},
+    town_actor::{TellTown, TownActor},
 };
 
-/// Orders to stop one agent that wait for its task; more than a few say nothing new.
-const STOPS_MAX: usize = 8;
+/// Orders to one agent that wait for its task; more than a few say nothing new.
+const ORDERS_MAX: usize = 8;
 
 /// A town's container.
 pub(crate) struct ContainerActor {
     pub(crate) kit: Arc<Kit>,
-    pub(crate) ledger: Stub<Ledger>,
+    pub(crate) town: Stub<TownActor>,
     pub(crate) rigs: RigPort,
     pub(crate) incarnation: Incarnation,
-    crew: BTreeMap<(RigId, DispatchId), mpsc::Sender<StopOrder>>,
+    crew: BTreeMap<(RigId, DispatchId), mpsc::Sender<Order>>,
     /// What can be seen of each of the crew.
     sights: BTreeMap<(RigId, DispatchId), Sight>,
-    /// Stops that came between the ledger's word and the task's start.
+    /// Stops that came between the town's word and the task's start.
     early_stops: BTreeSet<(RigId, DispatchId)>,
-    /// Rigs whose breaker is open, with the reason.
-    tripped: BTreeMap<RigId, String>,
+    /// Who listens to breakers.
+    news: Newsroom,
     /// Nothing is taken any more: the process ends.
     draining: bool,
 }
@@ -48,59 +51,71 @@ pub(crate) struct ContainerActor {
 impl ContainerActor {
     pub(crate) fn new(
         kit: Arc<Kit>,
-        ledger: Stub<Ledger>,
+        town: Stub<TownActor>,
         rigs: RigPort,
         incarnation: Incarnation,
+        news: Newsroom,
     ) -> Self {
         Self {
             kit,
-            ledger,
+            town,
             rigs,
             incarnation,
             crew: BTreeMap::new(),
             sights: BTreeMap::new(),
             early_stops: BTreeSet::new(),
-            tripped: BTreeMap::new(),
+            news,
             draining: false,
         }
     }
 
-    /// Starts the task of a dispatch that the ledger has recorded.
+    /// Starts the task of a dispatch that the town has granted.
     fn launch(&mut self, ctx: &mut Context<Self>, dispatch: Dispatch) {
-        let (stop, stops) = mpsc::channel(STOPS_MAX);
+        let (order_to, orders) = mpsc::channel(ORDERS_MAX);
         let Dispatch { rig, order } = dispatch;
         let key = (rig.clone(), order.dispatch.clone());
         if self.early_stops.remove(&key) {
             // A fresh channel has room for one.
-            let _ = stop.try_send(StopOrder {
+            let _ = order_to.try_send(Order::Stop(StopOrder {
                 grace_ms: 0,
                 reason: "stopped early".to_owned(),
                 is_drain: false,
-            });
+            }));
         }
-        self.crew.insert(key.clone(), stop);
+        self.crew.insert(key.clone(), order_to);
         let sight = Sight::new(rig.clone(), order.agent.clone(), order.dispatch.clone());
         self.sights.insert(key.clone(), sight.clone());
         let agent = Agent {
             kit: Arc::clone(&self.kit),
-            ledger: self.ledger.clone(),
+            town: self.town.clone(),
             rigs: self.rigs.clone(),
             incarnation: self.incarnation.clone(),
             rig,
             order,
             sight,
         };
-        let ledger = self.ledger.clone();
+        let town = self.town.clone();
         let me = ctx.address();
         actix::spawn(async move {
             let (rig, dispatch) = key.clone();
             // In a task of its own, so that even a panic in it ends in a report.
-            let report = match actix::spawn(agent.run(stops)).await {
+            let report = match actix::spawn(agent.run(orders)).await {
                 Ok(report) => report,
                 Err(error) => agent::broken(dispatch, &error.to_string()),
             };
-            agent::repeat_until_stored(&ledger, Finish { rig, report }).await;
+            agent::repeat_until_stored(&town, rig, report).await;
             me.do_send(Stopped { key });
+        });
+    }
+}
+
+impl ContainerActor {
+    fn tell_news(&self, rig: RigId, turned: Turned) {
+        self.news.tell(BreakerNews {
+            town: self.kit.town.clone(),
+            rig,
+            scope: None,
+            turned,
         });
     }
 }
@@ -147,23 +162,33 @@ impl Handler<Dispatch> for ContainerActor {
             let refused = Err(NotTaken("wellhead is ending".to_owned()));
             return Box::pin(actix::fut::ready(refused));
         }
-        let take = Take {
-            rig: message.rig.clone(),
-            dispatch: message.order.dispatch.clone(),
+        let (kit, town) = (Arc::clone(&self.kit), self.town.clone());
+        let granted = async move {
+            let order = &message.order;
+            let ask = Ask {
+                scopes: kit.scopes(&order.config).await,
+                config: order.config.clone(),
+                prompts: order.prompts,
+            };
+            let take = TownInput::Take {
+                rig: message.rig.clone(),
+                dispatch: order.dispatch.clone(),
+                ask,
+            };
+            let granted = town.send(TellTown(take)).await;
+            (message, granted)
         };
-        let taken = self.ledger.send(take);
-        Box::pin(
-            taken
-                .into_actor(self)
-                .map(move |taken, actor, ctx| match taken {
-                    Ok(Taken::Fresh) => {
-                        actor.launch(ctx, message);
-                        Ok(())
-                    }
-                    Ok(Taken::Known) => Ok(()),
-                    Err(error) => Err(NotTaken(error.to_string())),
-                }),
-        )
+        Box::pin(granted.into_actor(self).map(
+            |(message, granted), actor, ctx| match granted {
+                Ok(TownReply::Taken(Taken::Fresh)) => {
+                    actor.launch(ctx, message);
+                    Ok(())
+                }
+                // Known, or refused: the report is on its way.
+                Ok(_) => Ok(()),
+                Err(error) => Err(NotTaken(error.to_string())),
+            },
+        ))
     }
 }
 
@@ -177,34 +202,87 @@ impl Handler<StopAgent> for ContainerActor {
             grace_ms,
             reason,
         } = message;
-        let asked = self.ledger.send(AskStop {
+        let asked = self.town.send(TellTown(TownInput::AskStop {
             rig: rig.clone(),
             dispatch: dispatch.clone(),
-        });
+        }));
         Box::pin(
             asked
                 .into_actor(self)
                 .map(move |answer, actor, _ctx| match answer {
-                    Ok(Stopping::Over) => Ok(()),
-                    Ok(Stopping::Runs) => {
+                    Ok(TownReply::Stopping(Stopping::Runs)) => {
                         let key = (rig, dispatch);
+                        let order = StopOrder {
+                            grace_ms,
+                            reason,
+                            is_drain: false,
+                        };
                         match actor.crew.get(&key) {
-                            // A full channel already holds orders to stop.
-                            Some(stop) => {
-                                let is_drain = false;
-                                drop(stop.try_send(StopOrder {
-                                    grace_ms,
-                                    reason,
-                                    is_drain,
-                                }));
+                            Some(to) => hand(to, Order::Stop(order)),
+                            None => {
+                                actor.early_stops.insert(key);
+                                Ok(())
                             }
-                            None => drop(actor.early_stops.insert(key)),
                         }
-                        Ok(())
                     }
+                    Ok(_) => Ok(()),
                     Err(error) => Err(NotTaken(error.to_string())),
                 }),
         )
+    }
+}
+
+/// A full channel is tried again by the sender's outbox; one whose task has ended needs nothing.
+fn hand(to: &mpsc::Sender<Order>, order: Order) -> Result<(), NotTaken> {
+    match to.try_send(order) {
+        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        Err(mpsc::error::TrySendError::Full(_)) => {
+            Err(NotTaken("the agent has not heeded its last orders yet".to_owned()))
+        }
+    }
+}
+
+impl Handler<NudgeAgent> for ContainerActor {
+    type Result = Result<(), NotTaken>;
+
+    fn handle(&mut self, message: NudgeAgent, _ctx: &mut Self::Context) -> Self::Result {
+        let NudgeAgent {
+            rig,
+            dispatch,
+            no,
+            text,
+        } = message;
+        let to = self.crew.get(&(rig, dispatch));
+        to.map_or(Ok(()), |to| hand(to, Order::Nudge { no, text }))
+    }
+}
+
+impl Handler<OrderAgent> for ContainerActor {
+    type Result = Result<(), NotTaken>;
+
+    fn handle(&mut self, message: OrderAgent, _ctx: &mut Self::Context) -> Self::Result {
+        let OrderAgent { rig, dispatch, end } = message;
+        let order = end.map_or(Order::RetryOffline, Order::End);
+        let to = self.crew.get(&(rig, dispatch));
+        to.map_or(Ok(()), |to| hand(to, order))
+    }
+}
+
+impl Handler<ResetScopes> for ContainerActor {
+    type Result = ResponseFuture<Result<(), NotTaken>>;
+
+    fn handle(&mut self, message: ResetScopes, _ctx: &mut Self::Context) -> Self::Result {
+        let (kit, town) = (Arc::clone(&self.kit), self.town.clone());
+        Box::pin(async move {
+            let ResetScopes { config, by } = message;
+            let scopes = kit.scopes(&config).await;
+            tracing::info!(%by, "shared breakers are looked at again");
+            let reset = TownInput::Reset {
+                scopes: Some(scopes),
+            };
+            let told = town.send(TellTown(reset)).await;
+            told.map(drop).map_err(|error| NotTaken(error.to_string()))
+        })
     }
 }
 
@@ -212,15 +290,18 @@ impl Handler<CheckRig> for ContainerActor {
     type Result = Result<(), NotTaken>;
 
     fn handle(&mut self, message: CheckRig, _ctx: &mut Self::Context) -> Self::Result {
-        let (kit, rigs) = (Arc::clone(&self.kit), self.rigs.clone());
-        actix::spawn(async move {
-            let CheckRig { rig, no, config } = message;
-            let result = kit.check(&config).await;
-            // A lost answer is the rig's deadline's business.
-            if let Ok(Err(error)) = rigs.checked.send(RigChecked { rig, no, result }).await {
-                tracing::warn!(%error, "the result of a check was not taken");
-            }
-        });
+        let (kit, town) = (Arc::clone(&self.kit), self.town.clone());
+        actix::spawn(checks::rig(kit, town, self.rigs.clone(), message));
+        Ok(())
+    }
+}
+
+impl Handler<CheckScope> for ContainerActor {
+    type Result = Result<(), NotTaken>;
+
+    fn handle(&mut self, message: CheckScope, _ctx: &mut Self::Context) -> Self::Result {
+        let (kit, town) = (Arc::clone(&self.kit), self.town.clone());
+        actix::spawn(checks::scope(kit, town, message));
         Ok(())
     }
 }
@@ -236,7 +317,11 @@ impl Handler<BreakerTripped> for ContainerActor {
         } = message;
         tracing::warn!(%rig, class = %failure.class, text = failure.text,
             next_probe_at = next_probe_at.0, "breaker opened");
-        self.tripped.insert(rig, failure.text);
+        let turned = Turned::Tripped {
+            failure,
+            next_probe_at,
+        };
+        self.tell_news(rig, turned);
     }
 }
 
@@ -244,9 +329,8 @@ impl Handler<BreakerClosed> for ContainerActor {
     type Result = ();
 
     fn handle(&mut self, message: BreakerClosed, _ctx: &mut Self::Context) {
-        if self.tripped.remove(&message.rig).is_some() {
-            tracing::info!(rig = %message.rig, "breaker closed");
-        }
+        tracing::info!(rig = %message.rig, "breaker closed");
+        self.tell_news(message.rig, Turned::Closed);
     }
 }
 
@@ -271,8 +355,8 @@ impl Handler<Drain> for ContainerActor {
                 reason: "wellhead ends".to_owned(),
                 is_drain: true,
             };
-            // A full channel already holds orders to stop.
-            let _ = stop.try_send(order);
+            // A full channel is emptied by its task; the drain's own deadline cuts what does not end.
+            let _ = stop.try_send(Order::Stop(order));
         }
     }
 }

@@ -3,9 +3,14 @@
 //! Owns turning a rig's configuration into a server's settings. Shared by all agents; holds no
 //! state of any one of them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use rig::{DispatchOrder, Failure, RigConfig, RigId, TownId};
+use rig::{CredentialSource, DispatchOrder, Failure, RigConfig, RigId, Scopes, TownId};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
@@ -34,12 +39,68 @@ pub(crate) struct Kit {
     pub(crate) search: kilo::Search,
     /// Which boot of the machine this is, where the system tells.
     pub(crate) boot_id: Option<String>,
+    /// Models whose price their gateway tells, as it said when it was last asked.
+    pub(crate) priced: Mutex<BTreeMap<String, bool>>,
 }
 
 impl Kit {
     /// Checks what a dispatch of that rig would need, without a session.
-    pub(crate) async fn check(&self, config: &RigConfig) -> rig::Preflight {
-        preflight::check(&self.checks(), config).await.preflight
+    pub(crate) async fn check(&self, config: &RigConfig) -> Result<(), Failure> {
+        let found = preflight::check(&self.checks(), config).await?;
+        self.note_price(&found.model, found.is_priced);
+        Ok(())
+    }
+
+    /// Whether the program is there.
+    pub(crate) async fn check_program(&self) -> Result<(), Failure> {
+        let found = preflight::find_program(&self.program, &self.search).await;
+        found.map(drop)
+    }
+
+    /// Whether the gateway answers and takes the credentials.
+    pub(crate) async fn check_gateway(&self, config: &RigConfig) -> Result<(), Failure> {
+        let resolved = self.vault.resolve(&config.credentials).await?;
+        preflight::ask_gateway(&self.http, &resolved.credentials).await
+    }
+
+    /// Whether the gateway offers the model.
+    pub(crate) async fn check_model(&self, config: &RigConfig) -> Result<(), Failure> {
+        let found = preflight::check_models(&self.checks(), config).await?;
+        self.note_price(&found.model, found.is_priced);
+        Ok(())
+    }
+
+    fn note_price(&self, model: &str, is_priced: bool) {
+        let mut priced = self.priced.lock().unwrap_or_else(PoisonError::into_inner);
+        priced.insert(model.to_owned(), is_priced);
+    }
+
+    /// Whether costs of that model are known; what nobody asked about is not.
+    pub(crate) fn is_priced(&self, model: &str) -> bool {
+        let priced = self.priced.lock().unwrap_or_else(PoisonError::into_inner);
+        priced.get(model).copied().unwrap_or(false)
+    }
+
+    /// What dispatches of that configuration share with others. Credentials that are not there have
+    /// a name as well, so that their absence is known once for all.
+    pub(crate) async fn scopes(&self, config: &RigConfig) -> Scopes {
+        let model = config.model.clone().or_else(|| self.settings.default_model.clone());
+        let (credential, gateway) = match self.vault.resolve(&config.credentials).await {
+            Ok(resolved) => (resolved.id, resolved.credentials.gateway_url().to_string()),
+            Err(_) => {
+                let named = match &config.credentials {
+                    CredentialSource::None => "none".to_owned(),
+                    CredentialSource::Environment => "environment".to_owned(),
+                    CredentialSource::Stored { id } => id.clone(),
+                };
+                (named, "unknown".to_owned())
+            }
+        };
+        Scopes {
+            credential,
+            gateway,
+            model,
+        }
     }
 
     fn checks(&self) -> Checks<'_> {

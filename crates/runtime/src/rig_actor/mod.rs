@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::{
     Error,
     once::{Json, Memory, Once, Said},
-    rig_desk::progress_at,
+    rig_desk::time_of_age,
 };
 
 #[cfg(test)]
@@ -55,10 +55,17 @@ impl Changes {
 
 /// What every rig of a runtime shares.
 #[derive(Clone, Debug)]
-pub(crate) struct RigEnv {
+pub struct RigEnv {
     pub(crate) changes: Changes,
     /// No new dispatch gets a lower number: see [`Rig::numbering_from`].
     pub(crate) numbers_from: u64,
+}
+
+impl RigEnv {
+    /// For a host of its own: nobody watches, and numbers begin where the records do.
+    pub fn alone() -> Self {
+        Self::from(Changes::new())
+    }
 }
 
 impl From<Changes> for RigEnv {
@@ -72,7 +79,8 @@ impl From<Changes> for RigEnv {
 }
 
 /// One input for the core.
-pub(crate) struct Tell(pub(crate) Input);
+#[derive(Debug)]
+pub struct Tell(pub Input);
 
 impl Message for Tell {
     type Reply = Result<Reply, Refused>;
@@ -97,6 +105,7 @@ impl Message for TellOnce {
 pub(crate) struct Pulse {
     pub(crate) beat: Beat,
     pub(crate) progress_age_ms: Option<i64>,
+    pub(crate) tool_age_ms: Option<i64>,
 }
 
 impl Message for Pulse {
@@ -104,17 +113,23 @@ impl Message for Pulse {
 }
 
 /// A look at the state; it changes nothing.
-pub(crate) struct Look<R>(pub(crate) Glance<R>);
+pub struct Look<R>(pub Glance<R>);
 
 /// What a look does with the state.
-pub(crate) type Glance<R> = Box<dyn FnOnce(&Rig, Timestamp) -> R + Send>;
+pub type Glance<R> = Box<dyn FnOnce(&Rig, Timestamp) -> R + Send>;
 
 impl<R: Send + 'static> Message for Look<R> {
     type Reply = R;
 }
 
+impl<R> std::fmt::Debug for Look<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Look")
+    }
+}
+
 /// A rig as a durable object.
-pub(crate) struct RigActor {
+pub struct RigActor {
     rig: Rig,
     memory: Memory,
     changes: Changes,
@@ -230,6 +245,11 @@ impl Object for RigActor {
             .map(drop)
             .map_err(|refused| AlarmFailed::new(refused.to_string()))
     }
+
+    fn clock_jumped(&mut self, turn: &mut Turn<'_, Effect>, _jump: durable::ClockJump) {
+        // A deleted rig refuses it, and has nothing to renew.
+        let _ = self.advance(turn, Input::ClockJumped);
+    }
 }
 
 impl Handle<Tell> for RigActor {
@@ -263,11 +283,14 @@ impl Handle<TellOnce> for RigActor {
 
 impl Handle<Pulse> for RigActor {
     fn handle(&mut self, turn: &mut Turn<'_, Effect>, pulse: Pulse) -> Result<Reply, Refused> {
-        let progress_at = progress_at(Timestamp(turn.now()), pulse.progress_age_ms);
+        let now = Timestamp(turn.now());
+        let progress_at = time_of_age(now, pulse.progress_age_ms);
+        let tool_since = time_of_age(now, pulse.tool_age_ms);
         self.advance(
             turn,
             Input::Heartbeat(Beat {
                 progress_at,
+                tool_since,
                 ..pulse.beat
             }),
         )
