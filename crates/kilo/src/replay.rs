@@ -6,7 +6,8 @@ use crate::error::ErrorKind;
 use crate::event::{Event, parse_frame};
 use crate::judge::{Judgement, TurnReason, judge};
 use crate::redact::Redactor;
-use crate::session_event::{SessionEvent, ToolStatus, TurnEnd};
+use crate::repeats::Repeats;
+use crate::session_event::{SessionEvent, ToolState, ToolStatus, TurnEnd};
 use crate::turn::{Turn, Want};
 use crate::wire::Message;
 use std::path::{Path, PathBuf};
@@ -246,6 +247,30 @@ fn tools_are_told_through_their_states() {
             ToolStatus::Completed
         ]
     );
+}
+
+#[test]
+fn a_call_has_one_fingerprint_and_counts_once() {
+    for (name, tool) in [("tool-bash", "bash"), ("question-reply", "question")] {
+        let (told, _) = replay(name);
+        let calls: Vec<ToolState> = told
+            .into_iter()
+            .filter_map(|event| match event {
+                SessionEvent::Progress { tool, .. } => tool,
+                _ => None,
+            })
+            .filter(|state| state.name == tool)
+            .collect();
+        for state in &calls {
+            let is_pending = state.state == ToolStatus::Pending;
+            assert_eq!(state.input.is_none(), is_pending, "{name}: {state:?}");
+        }
+        let mut inputs: Vec<_> = calls.iter().filter_map(|state| state.input).collect();
+        inputs.dedup();
+        assert_eq!(inputs.len(), 1, "{name}");
+        let mut repeats = Repeats::default();
+        assert_eq!(calls.iter().map(|state| repeats.note(state)).max(), Some(1));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use crate::child::ExitInfo;
 use crate::judge::{Judgement, TurnReason};
+use crate::tools::Fingerprint;
 
 /// What a session tells its user.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +67,8 @@ pub struct ToolState {
     pub call_id: String,
     /// Where it stands.
     pub state: ToolStatus,
+    /// Name and input, once the input is complete: the same for calls that are the same.
+    pub input: Option<Fingerprint>,
 }
 
 /// Where a tool call stands.

@@ -7,7 +7,8 @@ use crate::error::{ErrorKind, SessionError, classify_with, is_abort};
 use crate::event::Event;
 use crate::judge::{self, Judgement, TurnReason};
 use crate::redact::Redactor;
-use crate::session_event::{SessionEvent, ToolState, ToolStatus, TurnEnd, Usage};
+use crate::session_event::{SessionEvent, ToolState, TurnEnd, Usage};
+use crate::tools::tool_state;
 use crate::wire::{Ask, Message, MessageInfo, Part, SessionStatus, count};
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -393,28 +394,6 @@ impl Turn {
 
 fn progress(output: bool, tool: Option<ToolState>) -> Vec<Want> {
     vec![Want::Tell(SessionEvent::Progress { output, tool })]
-}
-
-fn tool_state(part: &Part) -> Option<ToolState> {
-    if part.kind != "tool" {
-        return None;
-    }
-    let state = match part
-        .state
-        .as_ref()
-        .map_or("", |state| state.status.as_str())
-    {
-        "running" => ToolStatus::Running,
-        "completed" => ToolStatus::Completed,
-        "error" => ToolStatus::Error,
-        _ => ToolStatus::Pending,
-    };
-    let name = part.tool.clone().unwrap_or_default();
-    Some(ToolState {
-        name,
-        call_id: part.call_id.clone().unwrap_or_default(),
-        state,
-    })
 }
 
 /// An HTTP status that the gateway's words name. Kilo's retry status has no field for it.
