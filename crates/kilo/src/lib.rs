@@ -36,6 +36,7 @@ mod spawner;
 mod start;
 mod tools;
 mod turn;
+mod usage;
 mod version;
 mod wire;
 

@@ -93,6 +93,10 @@ pub struct Usage {
     pub output: u64,
     /// US dollars.
     pub cost: f64,
+    /// Finished steps of the model that have output and for which no token at all was reported,
+    /// as from a gateway that sends no usage, or for an answer that was cut. They are missing in
+    /// the sums above.
+    pub unreported_steps: u64,
 }
 
 /// How a turn ended and what it was worth.
