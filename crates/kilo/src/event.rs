@@ -61,6 +61,8 @@ pub enum Event {
     Delta {
         /// In which session.
         session: String,
+        /// In which message, where that is told.
+        message: String,
     },
     /// Waits for a permission.
     PermissionAsked(Ask),
@@ -140,6 +142,7 @@ fn event(value: &Value) -> Option<Event> {
         "message.part.updated" => part(properties, session)?,
         "message.part.delta" => Event::Delta {
             session: session()?,
+            message: text(properties, "messageID"),
         },
         "permission.asked" => Event::PermissionAsked(Ask::parse(properties)?),
         "question.asked" => Event::QuestionAsked(Ask::parse(properties)?),

@@ -5,6 +5,7 @@
 
 use crate::error::{ErrorKind, SessionError, classify, is_abort};
 use crate::redact;
+use crate::usage::is_output;
 use crate::wire::{Message, Part};
 
 /// Longest text of an answer in characters.
@@ -111,16 +112,16 @@ fn completed(last: &Message, messages: &[Message]) -> Judgement {
 /// The last text the model wrote in these messages, cut.
 pub(crate) fn last_text(messages: &[Message]) -> Option<String> {
     let parts = assistants(messages).flat_map(|message| &message.parts);
-    let last = parts.filter(|part| is_model_text(part)).last()?;
+    let last = parts
+        .filter(|part| part.kind == "text" && is_output(part))
+        .last()?;
     Some(redact::cut(last.text.trim(), ANSWER_CHARS_MAX))
 }
 
 /// Whether the model produced anything in these messages, finished or not.
 pub(crate) fn has_output(messages: &[Message]) -> bool {
     let mut parts = assistants(messages).flat_map(|message| &message.parts);
-    parts.any(|part| {
-        is_model_text(part) || matches!(part.kind.as_str(), "tool" | "patch" | "reasoning")
-    })
+    parts.any(is_output)
 }
 
 /// The end that messages alone show, for a turn whose close was missed.
@@ -140,10 +141,6 @@ pub(crate) fn assistants(messages: &[Message]) -> impl Iterator<Item = &Message>
     messages
         .iter()
         .filter(|message| message.info.role == "assistant")
-}
-
-fn is_model_text(part: &Part) -> bool {
-    part.kind == "text" && !part.synthetic && !part.text.trim().is_empty()
 }
 
 fn tools_completed(messages: &[Message]) -> usize {

@@ -25,6 +25,7 @@ mod output;
 mod process;
 mod program;
 mod redact;
+mod repeats;
 #[cfg(test)]
 mod replay;
 mod server;
@@ -33,7 +34,9 @@ mod session_event;
 mod settings;
 mod spawner;
 mod start;
+mod tools;
 mod turn;
+mod usage;
 mod version;
 mod wire;
 
@@ -50,11 +53,13 @@ pub use judge::{Judgement, TurnReason, judge};
 pub use process::{Identity, boot_id, identify, is_alive, marked};
 pub use program::{Found, Program, ProgramError, Search};
 pub use redact::Redactor;
+pub use repeats::Repeats;
 pub use server::{ModelError, Server};
 pub use session::{PromptError, PromptOptions, Session, SessionEnded};
 pub use session_event::{SessionEvent, ToolState, ToolStatus, TurnEnd, Usage};
 pub use settings::ServerSettings;
 pub use start::{Phase, StartError, StartErrorKind};
+pub use tools::Fingerprint;
 pub use version::{Support, TESTED, Version};
 pub use wire::{
     Ask, CacheTokens, ConfigWarning, Health, Message, MessageInfo, MessageTime, Part, Provider,

@@ -4,6 +4,7 @@
 
 use crate::child::ExitInfo;
 use crate::judge::{Judgement, TurnReason};
+use crate::tools::Fingerprint;
 
 /// What a session tells its user.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +67,8 @@ pub struct ToolState {
     pub call_id: String,
     /// Where it stands.
     pub state: ToolStatus,
+    /// Name and input, once the input is complete: the same for calls that are the same.
+    pub input: Option<Fingerprint>,
 }
 
 /// Where a tool call stands.
@@ -90,6 +93,10 @@ pub struct Usage {
     pub output: u64,
     /// US dollars.
     pub cost: f64,
+    /// Finished steps of the model that have output and for which no token at all was reported,
+    /// as from a gateway that sends no usage, or for an answer that was cut. They are missing in
+    /// the sums above.
+    pub unreported_steps: u64,
 }
 
 /// How a turn ended and what it was worth.

@@ -7,9 +7,11 @@ use crate::error::{ErrorKind, SessionError, classify_with, is_abort};
 use crate::event::Event;
 use crate::judge::{self, Judgement, TurnReason};
 use crate::redact::Redactor;
-use crate::session_event::{SessionEvent, ToolState, ToolStatus, TurnEnd, Usage};
-use crate::wire::{Ask, Message, MessageInfo, Part, SessionStatus, count};
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::session_event::{SessionEvent, ToolState, TurnEnd};
+use crate::tools::tool_state;
+use crate::usage::{Meter, is_output};
+use crate::wire::{Ask, Message, MessageInfo, Part, SessionStatus};
+use std::collections::{HashSet, VecDeque};
 
 /// More errors in one turn say nothing new.
 const ERRORS_MAX: usize = 8;
@@ -59,7 +61,7 @@ pub(crate) struct Turn {
     model_output: bool,
     was_offline: bool,
     asked: VecDeque<String>,
-    used: HashMap<String, Usage>,
+    meter: Meter,
     /// Looked over once already, with the same unclear result.
     was_unclear: bool,
     redactor: Redactor,
@@ -76,7 +78,7 @@ impl Turn {
             model_output: false,
             was_offline: false,
             asked: VecDeque::new(),
-            used: HashMap::new(),
+            meter: Meter::default(),
             was_unclear: false,
             redactor,
         }
@@ -98,14 +100,6 @@ impl Turn {
     /// The prompt was not accepted.
     pub(crate) fn withdrawn(&mut self) {
         self.phase = Phase::Idle;
-    }
-
-    pub(crate) fn usage(&self) -> Usage {
-        self.used.values().fold(Usage::default(), |sum, one| Usage {
-            input: sum.input + one.input,
-            output: sum.output + one.output,
-            cost: sum.cost + one.cost,
-        })
     }
 
     pub(crate) fn on_event(&mut self, event: &Event) -> Vec<Want> {
@@ -135,9 +129,9 @@ impl Turn {
             }
             Event::Message(info) if self.is_ours(&info.session_id) => self.on_message(info),
             Event::Part { session, part } if self.is_ours(session) => self.on_part(part),
-            Event::Delta { session } if self.is_ours(session) => {
+            Event::Delta { session, message } if self.is_ours(session) => {
                 self.model_output = true;
-                progress(true, None)
+                self.on_output(message, None)
             }
             Event::PermissionAsked(ask) if self.is_ours(&ask.session_id) => self.on_permission(ask),
             Event::QuestionAsked(ask) if self.is_ours(&ask.session_id) => self.on_question(ask),
@@ -243,31 +237,41 @@ impl Turn {
             // progress, it would look as if the turn went on, and nobody would judge it.
             return Vec::new();
         }
-        if self.count_usage(info) {
-            vec![Want::Tell(SessionEvent::Usage(self.usage()))]
+        if self.meter.head(info) {
+            self.tell_usage()
         } else {
             progress(false, None)
         }
     }
 
-    /// Whether it changed the sum.
-    fn count_usage(&mut self, info: &MessageInfo) -> bool {
-        let (tokens, cache) = (&info.tokens, &info.tokens.cache);
-        let usage = Usage {
-            input: count(tokens.input) + count(cache.read) + count(cache.write),
-            output: count(tokens.output) + count(tokens.reasoning),
-            cost: info.cost.max(0.0),
-        };
-        let before = self.used.insert(info.id.clone(), usage).unwrap_or_default();
-        before != usage
-    }
-
     fn on_part(&mut self, part: &Part) -> Vec<Want> {
         let tool = tool_state(part);
-        // A text part also repeats the prompt and shows kilo's spinner; deltas are the model's.
-        let output = tool.is_some() || matches!(part.kind.as_str(), "reasoning" | "patch");
-        self.model_output |= output;
-        progress(output, tool)
+        if part.kind == "text" {
+            // It also repeats the prompt and shows kilo's spinner; deltas are the model's. Whose
+            // it is shows in the head of its message, and the meter knows that.
+            let mut wants = progress(false, None);
+            if is_output(part) && self.meter.output(&part.message_id) {
+                wants.extend(self.tell_usage());
+            }
+            return wants;
+        }
+        if !is_output(part) {
+            return progress(false, tool);
+        }
+        self.model_output = true;
+        self.on_output(&part.message_id, tool)
+    }
+
+    fn on_output(&mut self, message: &str, tool: Option<ToolState>) -> Vec<Want> {
+        let mut wants = progress(true, tool);
+        if self.meter.output(message) {
+            wants.extend(self.tell_usage());
+        }
+        wants
+    }
+
+    fn tell_usage(&self) -> Vec<Want> {
+        vec![Want::Tell(SessionEvent::Usage(self.meter.usage()))]
     }
 
     fn on_permission(&mut self, ask: &Ask) -> Vec<Want> {
@@ -358,10 +362,10 @@ impl Turn {
         }
         let mut changed = false;
         for message in judge::assistants(messages) {
-            changed |= self.count_usage(&message.info);
+            changed |= self.meter.message(message);
         }
         if changed {
-            wants.push(Want::Tell(SessionEvent::Usage(self.usage())));
+            wants.extend(self.tell_usage());
         }
         if judge::has_output(messages) && !self.model_output {
             self.model_output = true;
@@ -385,7 +389,7 @@ impl Turn {
             reason,
             judgement,
             text: judge::last_text(messages),
-            usage: self.usage(),
+            usage: self.meter.usage(),
             model_output: self.model_output || judge::has_output(messages),
         }
     }
@@ -393,28 +397,6 @@ impl Turn {
 
 fn progress(output: bool, tool: Option<ToolState>) -> Vec<Want> {
     vec![Want::Tell(SessionEvent::Progress { output, tool })]
-}
-
-fn tool_state(part: &Part) -> Option<ToolState> {
-    if part.kind != "tool" {
-        return None;
-    }
-    let state = match part
-        .state
-        .as_ref()
-        .map_or("", |state| state.status.as_str())
-    {
-        "running" => ToolStatus::Running,
-        "completed" => ToolStatus::Completed,
-        "error" => ToolStatus::Error,
-        _ => ToolStatus::Pending,
-    };
-    let name = part.tool.clone().unwrap_or_default();
-    Some(ToolState {
-        name,
-        call_id: part.call_id.clone().unwrap_or_default(),
-        state,
-    })
 }
 
 /// An HTTP status that the gateway's words name. Kilo's retry status has no field for it.

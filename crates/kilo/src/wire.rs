@@ -136,6 +136,9 @@ pub struct ToolPart {
     /// `pending`, `running`, `completed`, `error`.
     #[serde(deserialize_with = "or_default")]
     pub status: String,
+    /// A digest of its input, which may be a whole file.
+    #[serde(deserialize_with = "digest_of")]
+    pub input: Option<u64>,
 }
 
 /// What a session does now. Idle sessions are absent from the status map.
@@ -301,6 +304,11 @@ pub(crate) fn number(value: &Value, name: &str) -> u64 {
 pub(crate) fn count(number: f64) -> u64 {
     // Up to 2^53 every count is exact, and no token count or epoch time comes near it.
     number.clamp(0.0, 9_007_199_254_740_992.0).round() as u64
+}
+
+fn digest_of<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let value = Option::<Value>::deserialize(from)?;
+    Ok(value.as_ref().map(crate::tools::digest))
 }
 
 fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>

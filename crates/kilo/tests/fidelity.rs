@@ -34,7 +34,7 @@ fn name(event: &Event) -> Option<String> {
             let state = part
                 .state
                 .as_ref()
-                .map(|ToolPart { status }| status.as_str());
+                .map(|ToolPart { status, .. }| status.as_str());
             format!("part {} {}", part.kind, state.unwrap_or_default())
         }
         Event::Delta { .. } => "delta".to_owned(),
