@@ -37,10 +37,10 @@ mod vault;
 mod workspace;
 
 pub use container::{Aboard, ContainerView};
-pub use news::{BreakerNews, Turned};
 pub use data_dir::{DataDir, DataDirError, DirFacts};
 pub use directory::{Directory, RigPatch, RigRow, Town};
 pub use error::Error;
+pub use news::{BreakerNews, Turned};
 pub use once::{Json, KEYS_MAX, ONCE_MS, Once};
 pub use rig_stub::RigStub;
 pub use runtime::{Runtime, StartError, processes_with};

@@ -5,6 +5,6 @@
 //! wires all of it.
 
 pub use crate::{
-    rig_actor::{Look, RigActor, RigEnv, Tell},
-    town_actor::{LookTown, TellTown, TownActor, TownMail},
+    rig_actor::{Glance, Look, RigActor, RigEnv, Tell},
+    town_actor::{LookTown, TellTown, TownActor, TownGlance, TownMail},
 };

@@ -64,10 +64,7 @@ pub(crate) async fn check(kit: &Checks<'_>, config: &RigConfig) -> Result<Checke
 }
 
 /// The credentials and the model alone.
-pub(crate) async fn check_models(
-    kit: &Checks<'_>,
-    config: &RigConfig,
-) -> Result<Checked, Failure> {
+pub(crate) async fn check_models(kit: &Checks<'_>, config: &RigConfig) -> Result<Checked, Failure> {
     let Resolved { credentials, .. } = kit.vault.resolve(&config.credentials).await?;
     models_of(kit, config, &credentials).await
 }

@@ -7,9 +7,7 @@
 use durable::{AlarmFailed, ClockJump, Handle, Message, Object, ObjectId, Records, Turn};
 use rig::{
     Env, Report, RigId, Timestamp,
-    town::{
-        Entry, Town, TownChange, TownEffect, TownInput, TownRecord, TownReply, TownStep,
-    },
+    town::{Entry, Town, TownChange, TownEffect, TownInput, TownRecord, TownReply, TownStep},
 };
 use serde::{Deserialize, Serialize};
 

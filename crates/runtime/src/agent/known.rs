@@ -75,7 +75,7 @@ impl Known {
     /// Takes in a tool's state; whether the same call was made so often that the rig has to know.
     pub(super) fn note_tool(&mut self, tool: Option<kilo::ToolState>) -> bool {
         let Some(tool) = tool else { return false };
-        let before = self.repeats.count();
+        let before = self.repeats.in_a_row();
         self.repeats.note(&tool);
         match tool.state {
             ToolStatus::Running => {
@@ -84,7 +84,7 @@ impl Known {
             ToolStatus::Completed | ToolStatus::Error => drop(self.tools.remove(&tool.call_id)),
             ToolStatus::Pending => {}
         }
-        let now = self.repeats.count();
+        let now = self.repeats.in_a_row();
         self.repeats_max > 0 && now > before && now >= self.repeats_max
     }
 

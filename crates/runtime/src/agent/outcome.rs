@@ -70,7 +70,7 @@ const UNKNOWN_OUTPUT_USD: f64 = 75.0;
 /// Usage in the core's words. What the gateway did not tell is estimated from above, and said to
 /// be: a budget that trusted it would not be one.
 pub(super) fn usage(usage: kilo::Usage, is_priced: bool) -> Usage {
-    let unknown = usage.unknown_steps;
+    let unknown = usage.unreported_steps;
     let input_tokens = unknown.saturating_mul(UNKNOWN_INPUT_TOKENS);
     let output_tokens = unknown.saturating_mul(UNKNOWN_OUTPUT_TOKENS);
     let unpriced = !is_priced && usage.cost == 0.0 && (usage.input > 0 || usage.output > 0);

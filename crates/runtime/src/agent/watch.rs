@@ -9,7 +9,11 @@ use kilo::{Judgement, ModelRef, PermissionReply, PromptOptions, SessionEvent, Tu
 use rig::{Beat, Class, Failure, Stage, TurnReport, TurnVerdict, Work, town::TownInput};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Agent, Gear, How, Leave, Order, known::{Known, NEVER}, outcome, prompt};
+use super::{
+    Agent, Gear, How, Leave, Order,
+    known::{Known, NEVER},
+    outcome, prompt,
+};
 use crate::messages::{AgentStarted, Heartbeat, TurnEnded, Unheard};
 
 /// Between two tries of a report that the rig could not take.
@@ -20,11 +24,7 @@ type Over = Option<How>;
 
 impl Agent {
     /// Watches the session until it has to end.
-    pub(super) async fn watch(
-        &self,
-        gear: &mut Gear,
-        orders: &mut mpsc::Receiver<Order>,
-    ) -> Leave {
+    pub(super) async fn watch(&self, gear: &mut Gear, orders: &mut mpsc::Receiver<Order>) -> Leave {
         let mut watch = Known::new(self.order.repeats_max);
         let how = self.turns(gear, &mut watch, orders).await;
         Leave {
@@ -319,7 +319,7 @@ impl Agent {
             incarnation: self.incarnation.clone(),
             progress_at: None,
             tool_since: None,
-            repeats: watch.repeats.count(),
+            repeats: watch.repeats.in_a_row(),
             output: watch.output,
             usage: watch.usage,
         };

@@ -178,17 +178,19 @@ impl Handler<Dispatch> for ContainerActor {
             let granted = town.send(TellTown(take)).await;
             (message, granted)
         };
-        Box::pin(granted.into_actor(self).map(
-            |(message, granted), actor, ctx| match granted {
-                Ok(TownReply::Taken(Taken::Fresh)) => {
-                    actor.launch(ctx, message);
-                    Ok(())
-                }
-                // Known, or refused: the report is on its way.
-                Ok(_) => Ok(()),
-                Err(error) => Err(NotTaken(error.to_string())),
-            },
-        ))
+        Box::pin(
+            granted
+                .into_actor(self)
+                .map(|(message, granted), actor, ctx| match granted {
+                    Ok(TownReply::Taken(Taken::Fresh)) => {
+                        actor.launch(ctx, message);
+                        Ok(())
+                    }
+                    // Known, or refused: the report is on its way.
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(NotTaken(error.to_string())),
+                }),
+        )
     }
 }
 
@@ -236,9 +238,9 @@ impl Handler<StopAgent> for ContainerActor {
 fn hand(to: &mpsc::Sender<Order>, order: Order) -> Result<(), NotTaken> {
     match to.try_send(order) {
         Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-        Err(mpsc::error::TrySendError::Full(_)) => {
-            Err(NotTaken("the agent has not heeded its last orders yet".to_owned()))
-        }
+        Err(mpsc::error::TrySendError::Full(_)) => Err(NotTaken(
+            "the agent has not heeded its last orders yet".to_owned(),
+        )),
     }
 }
 

@@ -84,7 +84,10 @@ impl Kit {
     /// What dispatches of that configuration share with others. Credentials that are not there have
     /// a name as well, so that their absence is known once for all.
     pub(crate) async fn scopes(&self, config: &RigConfig) -> Scopes {
-        let model = config.model.clone().or_else(|| self.settings.default_model.clone());
+        let model = config
+            .model
+            .clone()
+            .or_else(|| self.settings.default_model.clone());
         let (credential, gateway) = match self.vault.resolve(&config.credentials).await {
             Ok(resolved) => (resolved.id, resolved.credentials.gateway_url().to_string()),
             Err(_) => {

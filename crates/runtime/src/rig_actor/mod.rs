@@ -129,6 +129,7 @@ impl<R> std::fmt::Debug for Look<R> {
 }
 
 /// A rig as a durable object.
+#[derive(Debug)]
 pub struct RigActor {
     rig: Rig,
     memory: Memory,

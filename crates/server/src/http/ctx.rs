@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, web::Data};
-use rig::{AgentId, BeadId, DispatchId, ReviewId, RigId, TownId};
+use rig::{AgentId, BeadId, DispatchId, ReviewId, RigId, TownId, Who};
 use runtime::{Directory, RigStub, Runtime};
 
 use super::{
@@ -140,6 +140,17 @@ impl Ctx {
         } else {
             Err(Failure::query("Invalid user id", vec![issue()]))
         }
+    }
+
+    /// Who gives a command, as it is recorded.
+    pub(crate) fn who(&self) -> Who {
+        Who::named(match &self.caller {
+            Caller::Agent(claims) => claims.agent_id.as_str(),
+            Caller::Admin { in_browser: true } => "admin (browser)",
+            Caller::Admin { in_browser: false } => "admin",
+            Caller::Viewer => "viewer",
+            Caller::Nobody => "nobody",
+        })
     }
 
     /// The claims of the calling agent, if one calls.

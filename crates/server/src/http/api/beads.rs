@@ -211,6 +211,7 @@ pub(crate) async fn retry(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure>
     body.fields_or_none()?;
     let input = Input::Retry {
         bead: ctx.bead_id()?,
+        by: ctx.who(),
     };
     let bead = once::tell(&ctx.rig()?, ticket.as_ref(), input, once::bead).await?;
     Ok(answer::ok_text(&bead))
@@ -223,6 +224,7 @@ pub(crate) async fn cancel(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
         &ctx.rig()?,
         Input::Cancel {
             bead: ctx.bead_id()?,
+            by: ctx.who(),
         },
     )
     .await

@@ -305,7 +305,7 @@ fn last_end(rig: &Rig, agent: &Agent) -> (&'static str, Option<String>) {
     {
         None => ("exited", None),
         Some(rig::Outcome::Failed { failure, .. }) => ("failed", Some(failure.text.clone())),
-        Some(rig::Outcome::Refused { text, .. }) => ("failed", Some(text.clone())),
+        Some(rig::Outcome::Refused { refusal, .. }) => ("failed", Some(refusal.to_string())),
         Some(rig::Outcome::Completed { .. }) => ("exited", Some("completed".to_owned())),
         Some(rig::Outcome::NeverStarted) => ("exited", Some("never started".to_owned())),
     }

@@ -24,7 +24,8 @@ pub(crate) async fn breaker(ctx: Ctx) -> Result<HttpResponse, Failure> {
 /// `POST R/breaker/reset`: tried again at once, closed by the model's output alone.
 pub(crate) async fn reset_breaker(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     body.fields_or_none()?;
-    ctx.rig()?.tell(Input::ResetBreaker).await?;
+    let by = ctx.who();
+    ctx.rig()?.tell(Input::ResetBreaker { by }).await?;
     breaker(ctx).await
 }
 

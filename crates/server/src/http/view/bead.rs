@@ -171,9 +171,12 @@ fn outcome(outcome: &Outcome) -> Value {
             "text": failure.text,
             "commit": work.sha(),
         }),
-        Outcome::Refused { text: why, until } => {
-            json!({ "kind": "refused", "text": why, "until": text(*until) })
-        }
+        Outcome::Refused { refusal, until } => json!({
+            "kind": "refused",
+            "refusal": refusal,
+            "text": refusal.to_string(),
+            "until": text(*until),
+        }),
         Outcome::NeverStarted => json!({ "kind": "never_started" }),
     }
 }
