@@ -396,7 +396,11 @@ mod tests {
             }
         }
 
-        async fn check(&self, model: Option<&str>, credentials: CredentialSource) -> Result<Checked, Failure> {
+        async fn check(
+            &self,
+            model: Option<&str>,
+            credentials: CredentialSource,
+        ) -> Result<Checked, Failure> {
             let config = RigConfig {
                 town_id: TownId::new("t").unwrap(),
                 name: "n".into(),
@@ -563,6 +567,5 @@ mod tests {
         std::fs::remove_dir_all(kit.dir.path().join("repo")).unwrap();
         let checked = kit.check(None, CredentialSource::Environment).await;
         assert_eq!(failed(&checked).class, Class::Git);
-        
     }
 }

@@ -279,6 +279,13 @@ fn branch_part(name: &str, id: &str) -> String {
 }
 
 impl Rig {
+    /// The class of what shuts this rig: its own breaker, or the town's word.
+    pub fn shut_by(&self) -> Option<Class> {
+        let held = self.record().hold.as_ref();
+        let of_town = held.and_then(|hold| hold.refusal.class());
+        self.record().breaker.class().or(of_town)
+    }
+
     /// Whether the gate would let a ready bead of this rig pass right now; for views.
     pub fn is_dispatching(&self, now: Timestamp) -> bool {
         matches!(
