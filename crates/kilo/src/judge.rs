@@ -137,6 +137,19 @@ pub(crate) fn reason_of(messages: &[Message]) -> TurnReason {
     }
 }
 
+/// How a turn ended whose close was told. A late double of the close of an aborted turn, read as
+/// that of the next one, must not speak against what the messages show beyond doubt.
+pub(crate) fn reason_of_closed(close: TurnReason, messages: &[Message]) -> TurnReason {
+    let last = assistants(messages).last();
+    let has_stopped = last.is_some_and(|last| last.info.finish.as_deref() == Some("stop"));
+    match (close, reason_of(messages)) {
+        (TurnReason::Interrupted, TurnReason::Error) => TurnReason::Error,
+        (TurnReason::Interrupted, TurnReason::Completed) if has_stopped => TurnReason::Completed,
+        (TurnReason::Completed, TurnReason::Interrupted) => TurnReason::Interrupted,
+        (close, _) => close,
+    }
+}
+
 pub(crate) fn assistants(messages: &[Message]) -> impl Iterator<Item = &Message> {
     messages
         .iter()

@@ -44,7 +44,7 @@ impl Meter {
         let (tokens, cache) = (&info.tokens, &info.tokens.cache);
         self.change(&info.id, |step| Step {
             is_models: true,
-            is_finished: info.finish.is_some() || info.time.completed.is_some(),
+            is_finished: is_finished(info),
             input: count(tokens.input) + count(cache.read) + count(cache.write),
             output: count(tokens.output) + count(tokens.reasoning),
             cost: info.cost.max(0.0),
@@ -101,6 +101,11 @@ impl Step {
             unreported_steps: u64::from(is_unknown),
         }
     }
+}
+
+/// Whether the model has ended this step, well or not.
+pub(crate) fn is_finished(info: &MessageInfo) -> bool {
+    info.finish.is_some() || info.time.completed.is_some()
 }
 
 /// Whether a part is something that the model wrote.
