@@ -3,7 +3,9 @@
 //! Test code only. What these traces show is the truth that the rest is written against.
 
 mod again;
+mod play;
 mod usage;
+mod waits;
 
 use crate::error::ErrorKind;
 use crate::event::{Event, parse_frame};

@@ -14,9 +14,8 @@ use crate::judge::TurnReason;
 use crate::redact::Redactor;
 use crate::seen::Seen;
 use crate::session_event::{SessionEvent, TurnEnd};
-use crate::turn::{Turn, Verdict, Want};
+use crate::turn::{Look, Turn, Verdict, Want};
 use crate::wire::Message;
-use futures_util::FutureExt;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,8 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const IDLE_DEADLINE: Duration = Duration::from_secs(10);
 /// Any of the newest messages tells whether there was a prompt, and where the next one begins.
 const HISTORY_LOOK: usize = 5;
-/// What is already here is taken in before a prompt; more than a reader's queue holds can not be.
-const EARLY_EVENTS_MAX: usize = 1024;
 /// Reads that may fail in a row before a turn is ended without its messages.
 const READS_MAX: u32 = 5;
 
@@ -102,18 +99,10 @@ pub struct Session {
     before: Vec<String>,
     ready: VecDeque<SessionEvent>,
     /// Kept here, not on the stack: `next` may be cancelled at any time.
-    todo: Option<Todo>,
+    todo: Option<Look>,
     /// What to read again, and when.
-    due: Option<(Instant, Todo)>,
+    due: Option<(Instant, Look)>,
     reads_failed: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Todo {
-    Close(TurnReason),
-    /// Likewise, of a turn that was still busy when its close was told.
-    CloseAgain(TurnReason),
-    Resync,
 }
 
 impl Session {
@@ -156,7 +145,6 @@ impl Session {
         let (client, dir) = (&self.parts.client, self.dir.as_path());
         let last = client.messages(&self.id, dir, HISTORY_LOOK).await?;
         self.before = last.into_iter().map(|message| message.info.id).collect();
-        self.take_early();
         let mut tools_off: Vec<&str> = TOOLS_OFF.to_vec();
         tools_off.extend(options.tools_off.iter().map(String::as_str));
         let request = PromptRequest {
@@ -233,7 +221,7 @@ impl Session {
         self.parts.client.abort(&self.id, &self.dir).await?;
         self.turn.aborted();
         if self.is_turn_open() {
-            self.soon(Todo::Resync);
+            self.soon(Look::Resync);
         }
         Ok(())
     }
@@ -302,16 +290,6 @@ impl Session {
         }
     }
 
-    /// Takes in what the stream has told already: none of it can be of the next turn.
-    fn take_early(&mut self) {
-        for _ in 0..EARLY_EVENTS_MAX {
-            match self.events.next().now_or_never() {
-                Some(Some(event)) => self.take(&event),
-                Some(None) | None => return,
-            }
-        }
-    }
-
     fn take(&mut self, event: &Event) {
         let wants = self.turn.on_event(event);
         self.want(wants);
@@ -321,24 +299,24 @@ impl Session {
         for want in wants {
             match want {
                 Want::Tell(event) => self.ready.push_back(event),
-                Want::Close(reason) => self.todo = Some(Todo::Close(reason)),
-                Want::Resync => self.todo = self.todo.or(Some(Todo::Resync)),
-                Want::ResyncSoon => self.soon(Todo::Resync),
+                Want::Close(reason) => self.todo = Some(Look::Close(reason)),
+                Want::Resync => self.todo = self.todo.or(Some(Look::Resync)),
+                Want::ResyncSoon => self.soon(Look::Resync),
             }
         }
     }
 
     /// A close that waits for its second look is not forgotten over a mere hint.
-    fn soon(&mut self, todo: Todo) {
+    fn soon(&mut self, todo: Look) {
         let soon = Instant::now() + RESYNC_AFTER;
         self.due = Some(match self.due {
             None => (soon, todo),
-            Some((at, known)) if todo == Todo::Resync => (at.min(soon), known),
+            Some((at, known)) if todo == Look::Resync => (at.min(soon), known),
             Some((at, _)) => (at.min(soon), todo),
         });
     }
 
-    async fn settle(&mut self, todo: Todo) {
+    async fn settle(&mut self, todo: Look) {
         let (client, before) = (&self.parts.client, &self.before);
         let seen = Seen::read(client, &self.id, &self.dir, &self.turn, before).await;
         self.todo = None;
@@ -351,32 +329,27 @@ impl Session {
         }
     }
 
-    fn weigh(&mut self, todo: Todo, seen: &Seen) {
+    fn weigh(&mut self, todo: Look, seen: &Seen) {
         let wants = self.turn.catch_up(seen);
         self.want(wants);
-        let closed = match todo {
-            Todo::Close(reason) | Todo::CloseAgain(reason) => Some(reason),
-            Todo::Resync => None,
-        };
         let status = seen.statuses.get(&self.id);
-        match (self.turn.weigh(status, &seen.messages, closed), todo) {
-            // Told a moment too early, or a late double of an earlier close.
-            (Verdict::Runs, Todo::Close(reason)) => self.soon(Todo::CloseAgain(reason)),
-            (Verdict::Runs, Todo::CloseAgain(_) | Todo::Resync) => {}
+        match self.turn.weigh(status, &seen.messages, todo) {
+            Verdict::Runs => {}
+            Verdict::Odd(look) => self.soon(look),
             // From now, or it would not be a later look.
-            (Verdict::Unclear, todo) => self.due = Some((Instant::now() + RESYNC_AFTER, todo)),
-            (Verdict::Over(reason), _) => self.finish(reason, &seen.messages),
+            Verdict::Unclear(look) => self.due = Some((Instant::now() + RESYNC_AFTER, look)),
+            Verdict::Over(reason) => self.finish(reason, &seen.messages),
         }
     }
 
     /// The server could not be asked. When it is gone, that is told; else it is asked again.
-    fn unread(&mut self, todo: Todo, error: &ClientError) {
+    fn unread(&mut self, todo: Look, error: &ClientError) {
         tracing::debug!(%error, "turn could not be read");
         self.reads_failed += 1;
         let gone = self.parts.exit.now().is_some();
         match todo {
             // These need no messages.
-            Todo::Close(reason) | Todo::CloseAgain(reason)
+            Look::Close(reason) | Look::CloseAgain(reason)
                 if gone && reason != TurnReason::Completed =>
             {
                 self.finish(reason, &[]);
@@ -395,7 +368,7 @@ impl Session {
     }
 }
 
-async fn until(due: Option<(Instant, Todo)>) -> Todo {
+async fn until(due: Option<(Instant, Look)>) -> Look {
     match due {
         Some((at, todo)) => {
             sleep_until(at).await;

@@ -15,7 +15,7 @@ use crate::usage::{Meter, is_finished, is_output};
 use crate::wire::{Ask, MessageInfo, Part, SessionStatus};
 use std::collections::{HashSet, VecDeque};
 
-pub(crate) use over::Verdict;
+pub(crate) use over::{Look, Verdict};
 
 /// More errors in one turn say nothing new.
 const ERRORS_MAX: usize = 8;

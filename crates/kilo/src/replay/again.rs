@@ -1,16 +1,16 @@
 //! A turn that is aborted and the prompt after it, in the recorded orders of both versions, with
 //! late doubles put in at each place.
 //!
-//! Test code only. `Play` does what `session` does; how long its second is, frames tell.
+//! Test code only.
 
 use super::events;
+use super::play::{Play, SECONDS, interrupted, is_open, nudged, second_open};
 use crate::event::Event;
 use crate::judge::{Judgement, TurnReason};
 use crate::redact::Redactor;
-use crate::seen::Seen;
-use crate::session_event::{SessionEvent, TurnEnd};
-use crate::turn::{Turn, Verdict, Want};
-use crate::wire::{Ask, Message, SessionStatus};
+use crate::session_event::SessionEvent;
+use crate::turn::{Look, Turn, Verdict};
+use crate::wire::SessionStatus;
 
 const TRACES: [&str; 4] = [
     "nudge",
@@ -19,200 +19,9 @@ const TRACES: [&str; 4] = [
     "kilo-7.0.33/nudge-tool",
 ];
 
-/// A session whose server answers by what the trace has shown so far.
-struct Play {
-    id: String,
-    turn: Turn,
-    status: Option<SessionStatus>,
-    all: Vec<Message>,
-    /// How many of them were there before the prompt.
-    before: usize,
-    a_while: usize,
-    /// What to look at again, and after how many frames.
-    due: Option<(usize, Look)>,
-    told: Vec<SessionEvent>,
-    ends: Vec<TurnEnd>,
-}
-
-/// A close with the number of its look, or a resync.
-type Look = Option<(TurnReason, u8)>;
-
-/// All of an abort within one second, and an abort that takes some.
-const SECONDS: [usize; 2] = [6, 60];
-
-impl Play {
-    fn new(events: &[Event], a_while: usize) -> Self {
-        let id = events
-            .iter()
-            .find_map(|event| match event {
-                Event::TurnOpened { session } | Event::Status { session, .. } => Some(session),
-                _ => None,
-            })
-            .unwrap()
-            .clone();
-        let mut turn = Turn::new(id.clone(), "/w/repo".to_owned(), Redactor::default());
-        turn.prompted();
-        Self {
-            id,
-            turn,
-            status: None,
-            all: Vec::new(),
-            before: 0,
-            a_while,
-            due: None,
-            told: Vec::new(),
-            ends: Vec::new(),
-        }
-    }
-
-    fn prompt(&mut self) {
-        assert!(self.turn.is_idle());
-        self.before = self.all.len();
-        self.due = None;
-        self.turn.prompted();
-    }
-
-    fn feed(&mut self, event: &Event) {
-        self.keep(event);
-        for want in self.turn.on_event(event) {
-            match want {
-                Want::Tell(told) => self.told.push(told),
-                Want::Close(reason) => self.look(Some((reason, 1))),
-                Want::Resync => self.look(None),
-                Want::ResyncSoon => self.soon(None),
-            }
-        }
-        self.pass();
-    }
-
-    fn soon(&mut self, look: Look) {
-        self.due = Some(match self.due {
-            None => (self.a_while, look),
-            Some((at, known)) => (at, look.or(known)),
-        });
-    }
-
-    /// The time of one frame.
-    fn pass(&mut self) {
-        match self.due.take() {
-            Some((0, closed)) => self.look(closed),
-            Some((frames, closed)) => self.due = Some((frames - 1, closed)),
-            None => {}
-        }
-    }
-
-    fn play(&mut self, events: &[Event]) {
-        for event in events {
-            let was_first = self.ends.is_empty();
-            self.feed(event);
-            if was_first && !self.ends.is_empty() {
-                self.prompt();
-            }
-        }
-    }
-
-    fn wait(&mut self) {
-        for _ in 0..4 * self.a_while {
-            self.pass();
-        }
-    }
-
-    /// What the server knows by now.
-    fn keep(&mut self, event: &Event) {
-        match event {
-            Event::Status { status, .. } => {
-                self.status = Some(status.clone()).filter(|one| *one != SessionStatus::Idle);
-            }
-            Event::Message(info) => match self.all.iter_mut().find(|one| one.info.id == info.id) {
-                Some(known) => known.info = info.clone(),
-                None => self.all.push(Message {
-                    info: info.clone(),
-                    parts: Vec::new(),
-                }),
-            },
-            Event::Part { part, .. } => {
-                let mut all = self.all.iter_mut();
-                if let Some(known) = all.find(|one| one.info.id == part.message_id) {
-                    known.parts.retain(|one| one.id != part.id);
-                    known.parts.push(part.clone());
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn look(&mut self, look: Look) {
-        let closed = look.map(|(reason, _)| reason);
-        let messages = self.all[self.before..].to_vec();
-        let seen = Seen {
-            messages,
-            ..Seen::default()
-        };
-        for want in self.turn.catch_up(&seen) {
-            if let Want::Tell(told) = want {
-                self.told.push(told);
-            }
-        }
-        let status = self.status.as_ref();
-        match self.turn.weigh(status, &seen.messages, closed) {
-            Verdict::Over(reason) => {
-                self.due = None;
-                self.ends.push(self.turn.finish(reason, &seen.messages));
-            }
-            Verdict::Unclear => self.due = Some((self.a_while, look)),
-            Verdict::Runs if matches!(look, Some((_, 1))) => {
-                self.soon(closed.map(|reason| (reason, 2)));
-            }
-            Verdict::Runs => {}
-        }
-    }
-
-    fn late_double(&mut self, reason: TurnReason) {
-        let session = self.id.clone();
-        self.feed(&Event::TurnClosed { session, reason });
-        self.feed_late_idle();
-    }
-
-    fn feed_late_idle(&mut self) {
-        // Late: the server itself is further on.
-        let status = self.status.clone();
-        let session = self.id.clone();
-        self.feed(&Event::Status {
-            session,
-            status: SessionStatus::Idle,
-        });
-        self.status = status;
-    }
-}
-
 fn cases() -> impl Iterator<Item = (&'static str, usize)> {
     let each = TRACES.into_iter();
     each.flat_map(|name| SECONDS.map(|a_while| (name, a_while)))
-}
-
-fn is_open(event: &Event) -> bool {
-    matches!(event, Event::TurnOpened { .. })
-}
-
-/// Where the second turn's frames begin: with its open.
-fn second_open(events: &[Event]) -> usize {
-    events.iter().rposition(is_open).unwrap()
-}
-
-fn interrupted(play: &Play) {
-    let ends: Vec<_> = play.ends.iter().map(|end| &end.judgement).collect();
-    assert_eq!(ends, [&Judgement::Interrupted]);
-}
-
-fn nudged(play: &Play, name: &str) {
-    assert_eq!(play.ends.len(), 2, "{name}: {:?}", play.ends);
-    let end = &play.ends[1];
-    assert_eq!(end.reason, TurnReason::Completed, "{name}");
-    assert!(
-        matches!(end.judgement, Judgement::Answered { .. }),
-        "{name}: {end:?}"
-    );
-    assert_eq!(end.text.as_deref(), Some("Hello"), "{name}");
 }
 
 #[test]
@@ -243,7 +52,7 @@ fn a_session_is_prompted_again_as_soon_as_its_abort_is_told() {
             play.feed(event);
             // Whatever the hint was: the server is asked, and the turn goes on.
             if play.ends.len() == 1 && !is_open(event) {
-                play.look(None);
+                play.look(Look::Resync);
             }
         }
         play.wait();
@@ -330,160 +139,51 @@ fn a_late_error_of_the_turn_before_is_not_the_next_ones() {
 }
 
 #[test]
-fn each_offline_wait_is_told_once_and_leaving_it_is_progress() {
-    let events = events("offline-again");
-    let mut play = Play::new(&events, SECONDS[0]);
-    play.turn.aborted();
-    for event in &events {
-        if matches!(event, Event::Message(info) if info.role == "user") && play.status.is_none() {
-            // One second passed before the next prompt.
-            play.wait();
-            if play.ends.len() == 1 && play.turn.is_idle() {
-                play.prompt();
-            }
-        }
-        let from = play.told.len();
-        play.play(std::slice::from_ref(event));
-        if matches!(event, Event::Answered { .. }) {
-            let progress = SessionEvent::Progress {
-                output: false,
-                tool: None,
-            };
-            assert_eq!(play.told[from..], [progress]);
-        }
-    }
-    play.wait();
-    let waits = play.told.iter().filter_map(|told| match told {
-        SessionEvent::Offline { request_id, .. } => Some(request_id),
-        SessionEvent::Retrying { .. } => panic!("{told:?}"),
-        _ => None,
-    });
-    let mut waits: Vec<_> = waits.collect();
-    waits.dedup();
-    assert_eq!(waits.len(), 3, "{waits:?}");
-    let offline = play.told.iter();
-    let offline = offline.filter(|told| matches!(told, SessionEvent::Offline { .. }));
-    assert_eq!(offline.count(), 3);
-    assert_eq!(play.ends[0].reason, TurnReason::Interrupted);
-    nudged(&play, "offline-again");
-}
-
-#[test]
-fn an_aborted_offline_wait_whose_close_was_lost_is_interrupted() {
-    let events = events("offline-again");
-    let mut play = Play::new(&events, SECONDS[0]);
-    play.turn.aborted();
-    for event in &events[..second_open(&events)] {
-        if !matches!(event, Event::TurnClosed { .. }) {
-            play.feed(event);
-        }
-    }
-    play.wait();
-    interrupted(&play);
-}
-
-fn ask(id: &str, session: &str, message: Option<&str>) -> Ask {
-    Ask {
-        id: id.to_owned(),
-        session_id: session.to_owned(),
-        text: "bash: sleep 300".to_owned(),
-        message_id: message.map(str::to_owned),
-    }
-}
-
-fn asked(turn: &mut Turn, seen: &Seen) -> Vec<String> {
-    let wants = turn.catch_up(seen).into_iter();
-    wants
-        .filter_map(|want| match want {
-            Want::Tell(
-                SessionEvent::PermissionAsked { id, .. }
-                | SessionEvent::QuestionAsked { id, .. }
-                | SessionEvent::Offline { request_id: id, .. },
-            ) => Some(id),
-            _ => None,
-        })
-        .collect()
-}
-
-#[test]
-fn what_an_abort_left_in_the_lists_is_not_told() {
-    let mut turn = Turn::new("ses_a".to_owned(), "/w".to_owned(), Redactor::default());
+fn an_error_before_the_open_is_a_reason_only_for_want_of_another() {
+    let error = serde_json::json!({"name": "ProviderAuthError", "data": {"message": "no key"}});
+    let session = || "ses_a".to_owned();
+    let mut turn = Turn::new(session(), "/w".to_owned(), Redactor::default());
     turn.prompted();
-    let mut seen = Seen {
-        permissions: vec![ask("per_stale", "ses_a", Some("msg_before"))],
-        questions: vec![ask("que_other", "ses_other", None)],
-        ..Seen::default()
+    let early = Event::Error {
+        session: session(),
+        error,
     };
-    assert!(asked(&mut turn, &seen).is_empty(), "nothing waits");
-    seen.statuses
-        .insert("ses_a".to_owned(), SessionStatus::Busy);
-    assert!(asked(&mut turn, &seen).is_empty(), "it waits for nothing");
-    let now = r#"{"info": {"id": "msg_now", "sessionID": "ses_a", "role": "assistant"}}"#;
-    seen.messages.push(serde_json::from_str(now).unwrap());
-    seen.permissions
-        .push(ask("per_now", "ses_a", Some("msg_now")));
-    seen.questions.push(ask("que_now", "ses_a", None));
-    assert_eq!(asked(&mut turn, &seen), ["per_now", "que_now"]);
-    assert!(asked(&mut turn, &seen).is_empty(), "told twice");
-    let offline = SessionStatus::Offline {
-        request_id: "que_net".to_owned(),
-        message: "gone".to_owned(),
-    };
-    seen.statuses.insert("ses_a".to_owned(), offline);
-    assert_eq!(asked(&mut turn, &seen), ["que_net"]);
-    assert!(asked(&mut turn, &seen).is_empty(), "told twice");
+    turn.on_event(&early);
+    assert_eq!(
+        turn.weigh(None, &[], Look::Resync),
+        Verdict::Unclear(Look::Resync)
+    );
+    turn.on_event(&Event::TurnOpened { session: session() });
+    // The open is news: what was unclear before it counts no more.
+    let close = Look::Close(TurnReason::Error);
+    assert_eq!(turn.weigh(None, &[], close), Verdict::Unclear(close));
+    assert_eq!(
+        turn.weigh(None, &[], close),
+        Verdict::Over(TurnReason::Error)
+    );
+    let end = turn.finish(TurnReason::Error, &[]);
+    assert!(
+        matches!(&end.judgement, Judgement::Failed(error) if error.text == "no key"),
+        "{end:?}"
+    );
 }
 
 #[test]
-fn a_child_session_that_waits_is_told_after_a_gap_too() {
-    let mut turn = Turn::new("ses_a".to_owned(), "/w".to_owned(), Redactor::default());
-    turn.prompted();
-    let child = r#"{"id": "ses_child", "parentID": "ses_a", "directory": "/w"}"#;
-    turn.on_event(&Event::SessionCreated(serde_json::from_str(child).unwrap()));
-    let at_work = |turn: &Turn| {
-        turn.children_at_work()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+fn late_output_of_the_turn_before_is_not_the_next_ones() {
+    let session = || "ses_a".to_owned();
+    let mut turn = Turn::new(session(), "/w".to_owned(), Redactor::default());
+    let delta = Event::Delta {
+        session: session(),
+        message: "msg_old".to_owned(),
     };
-    let step = |done: &str| {
-        let text = format!(
-            r#"{{"info": {{"id": "msg_1", "sessionID": "ses_child", "role": "assistant", "time": {{"completed": {done}}},
-            "tokens": {{"input": {}}}}}, "parts": []}}"#,
-            if done == "null" { 0 } else { 5 }
-        );
-        serde_json::from_str::<Message>(&text).unwrap()
-    };
-    turn.on_event(&Event::Message(step("null").info));
-    assert_eq!(at_work(&turn), ["ses_child"]);
-    let offline = SessionStatus::Offline {
-        request_id: "que_net".to_owned(),
-        message: "gone".to_owned(),
-    };
-    let seen = Seen {
-        statuses: [("ses_child".to_owned(), offline)].into(),
-        of_children: vec![step("2")],
-        ..Seen::default()
-    };
-    assert_eq!(asked(&mut turn, &seen), ["que_net"]);
-    assert!(at_work(&turn).is_empty());
-    assert_eq!(turn.finish(TurnReason::Completed, &[]).usage.input, 5);
-}
-
-#[test]
-fn permissions_of_both_versions_are_told_once_with_their_message() {
-    for name in ["permission-once", "kilo-7.0.33/permission"] {
-        let events = events(name);
-        let mut play = Play::new(&events, SECONDS[0]);
-        for event in &events {
-            play.feed(event);
-            // Told by the list as well.
-            if let Event::PermissionAsked(ask) = event {
-                assert!(ask.message_id.is_some(), "{name}");
-                play.feed(event);
-            }
+    for is_own in [false, true] {
+        turn.prompted();
+        turn.on_event(&delta);
+        turn.on_event(&Event::TurnOpened { session: session() });
+        if is_own {
+            turn.on_event(&delta);
         }
-        let told = play.told.iter();
-        let told = told.filter(|told| matches!(told, SessionEvent::PermissionAsked { .. }));
-        assert_eq!(told.count(), 1, "{name}");
+        let end = turn.finish(TurnReason::Error, &[]);
+        assert_eq!(end.model_output, is_own);
     }
 }

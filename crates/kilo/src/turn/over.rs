@@ -9,57 +9,77 @@ use crate::seen::Seen;
 use crate::session_event::TurnEnd;
 use crate::wire::{Message, SessionStatus};
 
-/// What status and messages say about a turn.
-#[derive(Debug, Clone, PartialEq)]
+/// Why status and messages are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// The stream closed the turn.
+    Close(TurnReason),
+    /// Likewise, but the session was still busy at the first look.
+    CloseAgain(TurnReason),
+    /// Something may have been missed.
+    Resync,
+}
+
+/// What follows from a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It goes on.
+    /// The turn goes on.
     Runs,
+    /// It goes on, and that is odd enough for another look soon.
+    Odd(Look),
+    /// It looks over, but a while after this look there may be more.
+    Unclear(Look),
     /// It is over.
     Over(TurnReason),
-    /// It looks over, but a moment later may show more.
-    Unclear,
 }
 
 impl Turn {
-    /// Judges by what was read: the session's status and the messages since the prompt. `closed`
-    /// is what the stream said, if it closed a turn.
+    /// Judges by what was read: the session's status and the messages since the prompt.
     pub(crate) fn weigh(
         &mut self,
         status: Option<&SessionStatus>,
         messages: &[Message],
-        closed: Option<TurnReason>,
+        look: Look,
     ) -> Verdict {
         if status.is_some_and(|status| *status != SessionStatus::Idle) {
             self.unclear_looks = 0;
-            return Verdict::Runs;
+            return match look {
+                // Told a moment too early, or a late double of an earlier close.
+                Look::Close(reason) => Verdict::Odd(Look::CloseAgain(reason)),
+                Look::CloseAgain(_) | Look::Resync => Verdict::Runs,
+            };
         }
         let is_blank = judge::assistants(messages).next().is_none() && self.errors.is_empty();
-        if closed.is_none() && is_blank && self.phase == Phase::Prompted && !self.was_aborted {
+        let is_hint = look == Look::Resync;
+        if is_hint && is_blank && self.phase == Phase::Prompted && !self.was_aborted {
             // The prompt may still be on its way in; how long to wait is the caller's choice.
-            return Verdict::Unclear;
+            return Verdict::Unclear(look);
         }
         let is_second = self.unclear_looks > 0;
         self.unclear_looks = self.unclear_looks.saturating_add(1);
-        match closed {
+        let over = match look {
             // A turn that was stopped at once, or a late double of the close of the turn before
             // and a turn that only begins.
-            Some(_) if is_blank && !is_second => Verdict::Unclear,
-            Some(close) => Verdict::Over(judge::reason_of_closed(close, messages)),
-            None => self.weigh_unclosed(messages, is_second),
-        }
+            Look::Close(_) | Look::CloseAgain(_) if is_blank && !is_second => None,
+            Look::Close(close) | Look::CloseAgain(close) => {
+                Some(judge::reason_of_closed(close, messages))
+            }
+            Look::Resync => self.reason_unclosed(messages, is_second),
+        };
+        over.map_or(Verdict::Unclear(look), Verdict::Over)
     }
 
-    fn weigh_unclosed(&self, messages: &[Message], is_second: bool) -> Verdict {
+    fn reason_unclosed(&self, messages: &[Message], is_second: bool) -> Option<TurnReason> {
         match judge::reason_of(messages) {
             // An error is reported a moment before it is written into the message.
-            TurnReason::Unfinished if !is_second => Verdict::Unclear,
-            TurnReason::Unfinished if !self.errors.is_empty() => Verdict::Over(TurnReason::Error),
-            TurnReason::Unfinished if self.was_aborted => Verdict::Over(TurnReason::Interrupted),
+            TurnReason::Unfinished if !is_second => None,
+            TurnReason::Unfinished if !self.errors.is_empty() => Some(TurnReason::Error),
+            TurnReason::Unfinished if self.was_aborted => Some(TurnReason::Interrupted),
             // So looks a message that was stopped in an offline wait.
             TurnReason::Completed if self.was_aborted => {
-                Verdict::Over(judge::reason_of_closed(TurnReason::Interrupted, messages))
+                Some(judge::reason_of_closed(TurnReason::Interrupted, messages))
             }
-            reason => Verdict::Over(reason),
+            reason => Some(reason),
         }
     }
 
