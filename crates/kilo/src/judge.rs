@@ -186,3 +186,44 @@ fn worst(errors: &[SessionError], messages: &[Message]) -> SessionError {
         |error| (**error).clone(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use TurnReason::{Completed, Error, Interrupted, Unfinished};
+    use serde_json::{Value, json};
+
+    fn shown(finish: &Value, error: &Value) -> Vec<Message> {
+        let info = json!({"role": "assistant", "finish": finish, "time": {"completed": 1},
+            "error": error});
+        vec![serde_json::from_value(json!({ "info": info })).unwrap()]
+    }
+
+    #[test]
+    fn a_close_yields_to_what_the_messages_show_beyond_doubt() {
+        let none = Value::Null;
+        let stopped = shown(&json!("stop"), &none);
+        let in_tools = shown(&json!("tool-calls"), &none);
+        let cut = shown(&none, &none);
+        let failed = shown(&none, &json!({"name": "APIError"}));
+        let aborted = shown(&none, &json!({"name": "MessageAbortedError"}));
+        for (close, messages, reason) in [
+            (Completed, &stopped, Completed),
+            (Completed, &in_tools, Completed),
+            (Completed, &aborted, Interrupted),
+            (Completed, &failed, Completed),
+            (Interrupted, &stopped, Completed),
+            (Interrupted, &in_tools, Interrupted),
+            (Interrupted, &cut, Interrupted),
+            (Interrupted, &aborted, Interrupted),
+            (Interrupted, &failed, Error),
+            (Interrupted, &Vec::new(), Interrupted),
+            (Error, &stopped, Error),
+            (Error, &aborted, Error),
+            (Unfinished, &stopped, Unfinished),
+        ] {
+            let found = reason_of_closed(close, messages);
+            assert_eq!(found, reason, "{close:?} {messages:?}");
+        }
+    }
+}

@@ -217,6 +217,9 @@ impl Session {
 
     /// Stops the turn; its end is still told by [`Session::next`], also when the prompt had not
     /// opened it yet. After that end the session can be prompted again.
+    ///
+    /// Not for a directory's very first turn before its first message: what kilo 7.7.7 loads just
+    /// then stays stopped, and each later turn in that directory is interrupted as it opens.
     pub async fn abort(&mut self) -> Result<(), ClientError> {
         self.parts.client.abort(&self.id, &self.dir).await?;
         self.turn.aborted();
