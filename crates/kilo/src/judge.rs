@@ -96,10 +96,7 @@ fn completed(last: &Message, messages: &[Message]) -> Judgement {
     }
     let text = last_text(messages);
     let tools_completed = tools_completed(messages);
-    let tokens: f64 = assistants(messages)
-        .map(|message| message.info.tokens.output)
-        .sum();
-    if tokens <= 0.0 || (text.is_none() && tools_completed == 0) {
+    if text.is_none() && tools_completed == 0 || is_told_empty(messages) {
         return Judgement::Empty;
     }
     Judgement::Answered {
@@ -107,6 +104,18 @@ fn completed(last: &Message, messages: &[Message]) -> Judgement {
         tools_completed,
         text,
     }
+}
+
+/// Usage was told, and none of it is the model's own: what text there is, is kilo's. A gateway that
+/// tells no usage at all says nothing by that.
+fn is_told_empty(messages: &[Message]) -> bool {
+    let told = |read: fn(&Message) -> f64| assistants(messages).map(read).sum::<f64>() > 0.0;
+    let is_told = told(|message| {
+        let tokens = &message.info.tokens;
+        tokens.input + tokens.cache.read + tokens.cache.write
+    });
+    let is_written = told(|message| message.info.tokens.output + message.info.tokens.reasoning);
+    is_told && !is_written
 }
 
 /// The last text the model wrote in these messages, cut.

@@ -70,7 +70,7 @@ impl Agent {
             Order::End(failure) => return Some(How::Failed(failure)),
             Order::Nudge { no, text } if watch.heeds(no) => {
                 watch.nudge = Some(text);
-                let session = gear.session.as_ref()?;
+                let session = gear.session.as_mut()?;
                 if let Err(error) = session.abort().await {
                     tracing::warn!(%error, "a turn was not stopped; its deadline will end it");
                 }
