@@ -113,6 +113,11 @@ impl<P: PartialEq> Breaker<P> {
         matches!(self.state, BreakerState::Closed)
     }
 
+    /// Whether nothing passes.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, BreakerState::Open { .. })
+    }
+
     /// The class that shut it, unless it is closed.
     pub fn class(&self) -> Option<Class> {
         self.failure().map(|failure| failure.class)

@@ -169,7 +169,8 @@ impl Runtime {
             containers: Arc::clone(&slots.containers),
             news: news.clone(),
         };
-        let towns = host.namespace::<TownActor>(TownEnv::default(), Arc::new(town_post));
+        let towns =
+            host.namespace::<TownActor>(TownEnv::told_by(changes.clone()), Arc::new(town_post));
         let desk = RigDesk::new(rigs.clone());
         let desk = RigDesk::start_in_arbiter(&actors.arbiter(), move |_| desk);
         let port = rig_desk::port(&desk);
@@ -269,7 +270,7 @@ impl Runtime {
         Ok(self.inner.vault.store(gateway_url, token).await?)
     }
 
-    /// A number that changes whenever some rig has changed; look again then.
+    /// A number that changes whenever some rig or town has changed; look again then.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
     }

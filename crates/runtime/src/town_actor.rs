@@ -13,7 +13,7 @@ use rig::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::witness::TownWitness;
+use crate::{rig_actor::Changes, witness::TownWitness};
 
 const RECORD_KEY: &str = "town";
 const ENTRY_PREFIX: &str = "dispatch/";
@@ -21,14 +21,25 @@ const ENTRY_PREFIX: &str = "dispatch/";
 /// What every town of a runtime shares.
 #[derive(Clone, Default)]
 pub struct TownEnv {
+    changes: Option<Changes>,
     witness: Option<Arc<TownWitness>>,
 }
 
 impl TownEnv {
     /// With somebody who looks on at every step.
     pub fn seen_by(witness: Arc<TownWitness>) -> Self {
-        let witness = Some(witness);
-        Self { witness }
+        Self {
+            witness: Some(witness),
+            ..Self::default()
+        }
+    }
+
+    /// Tells those who watch that something has changed.
+    pub(crate) fn told_by(changes: Changes) -> Self {
+        Self {
+            changes: Some(changes),
+            ..Self::default()
+        }
     }
 }
 
@@ -126,6 +137,9 @@ impl TownActor {
         if let Some(witness) = &self.env.witness {
             let alarm = turn.alarm().map(Timestamp);
             witness.applied(turn.id(), &self.town, alarm, env.now);
+        }
+        if let Some(changes) = &self.env.changes {
+            changes.bump();
         }
         reply
     }

@@ -253,7 +253,11 @@ pub(super) fn checked(
         .as_ref()
         .and_then(|failure| ask.scopes.against(failure.class));
     if let (Some(failure), Some(scope)) = (failure, against) {
-        feed(draft, &scope, &failure, true, rig, Some(&ask.config));
+        // One failed check shuts it at once; a second one that was under way says nothing new.
+        let guard = draft.record().guard(&scope);
+        if !guard.is_some_and(|guard| guard.breaker.is_open()) {
+            feed(draft, &scope, &failure, true, rig, Some(&ask.config));
+        }
     }
     admit::ask_check(draft, rig, &ask.scopes)
 }

@@ -46,7 +46,7 @@ impl Changes {
         Self(watch::channel(0).0)
     }
 
-    fn bump(&self) {
+    pub(crate) fn bump(&self) {
         self.0
             .send_modify(|version| *version = version.wrapping_add(1));
     }
