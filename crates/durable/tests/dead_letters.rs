@@ -33,8 +33,8 @@ async fn poison_is_a_dead_letter_after_so_many_tries() {
         first_tried_at: START,
         last_tried_at: START + 2 * PAUSE,
     };
-    assert_eq!(told, [letter.clone()]);
-    assert_eq!(letters(&world, "a").await, [letter]);
+    assert_eq!(told, [letter]);
+    assert_eq!(letters(&world, "a").await, told);
     let noted = soon(world.cell("a").get("dead/1")).await;
     assert_eq!(noted, Ok(Some(3.into())), "what the object wrote");
     assert_eq!(world.host.effects_pending().await, Ok(0));
