@@ -21,6 +21,7 @@ use crate::{
     containers::{Containers, Parts, SWEEP_GRACE},
     data_dir::{DataDir, DataDirError},
     directory::{Directory, DirectoryActor},
+    letters::{Letter, Letters},
     mail::{DirectoryMail, RigMail, TownPost},
     news::{BreakerNews, Newsroom},
     preflight::http_client,
@@ -81,6 +82,7 @@ struct Inner {
     kilo_install: PathBuf,
     changes: Changes,
     news: Newsroom,
+    letters: Letters,
     actors: Mutex<Option<ActorThread>>,
 }
 
@@ -198,6 +200,10 @@ impl Runtime {
         });
         // From here on the outboxes find their receivers. Each slot is set once.
         let _ = slots.rigs.set(port);
+        let letters = Letters {
+            rigs: rigs.clone(),
+            towns: towns.clone(),
+        };
         let _ = slots.towns.set(towns);
         let _ = slots.directory.set(directory.clone());
         let _ = slots.containers.set(containers.clone());
@@ -213,6 +219,7 @@ impl Runtime {
             kilo_install,
             changes,
             news,
+            letters,
             actors,
         };
         let runtime = Self {
@@ -239,6 +246,28 @@ impl Runtime {
     /// The handle of a town: its slots, shared breakers, budget and pause.
     pub fn town(&self, id: &rig::TownId) -> Result<TownStub, Error> {
         self.inner.containers.town(id)
+    }
+
+    /// Messages between rigs and towns that were given up after many tries.
+    ///
+    /// # Errors
+    /// The store can not answer.
+    pub async fn dead_letters(&self) -> Result<Vec<Letter>, Error> {
+        self.inner.letters.all().await
+    }
+
+    /// Sends a dead letter again (`again`), or drops it; whether there was one.
+    ///
+    /// # Errors
+    /// The store can not answer, or `id` is none.
+    pub async fn settle_dead_letter(
+        &self,
+        sender: &str,
+        id: &str,
+        seq: u64,
+        again: bool,
+    ) -> Result<bool, Error> {
+        self.inner.letters.settle(sender, id, seq, again).await
     }
 
     /// News of breakers that open and close from now on.

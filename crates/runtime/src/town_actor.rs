@@ -6,14 +6,16 @@
 
 use std::sync::Arc;
 
-use durable::{AlarmFailed, ClockJump, Handle, Message, Object, ObjectId, Records, Turn};
+use durable::{
+    AlarmFailed, ClockJump, DeadLetter, Handle, Message, Object, ObjectId, Records, Turn,
+};
 use rig::{
     Env, Report, RigId, Timestamp,
     town::{Entry, Town, TownChange, TownEffect, TownInput, TownRecord, TownReply, TownStep},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{rig_actor::Changes, witness::TownWitness};
+use crate::{letters::name_of_town, rig_actor::Changes, witness::TownWitness};
 
 const RECORD_KEY: &str = "town";
 const ENTRY_PREFIX: &str = "dispatch/";
@@ -182,6 +184,12 @@ impl Object for TownActor {
     ) -> Result<(), AlarmFailed> {
         self.advance(turn, TownInput::Alarm);
         Ok(())
+    }
+
+    fn dead_letter(&mut self, turn: &mut Turn<'_, TownMail>, letter: DeadLetter<TownMail>) {
+        // Kept in the list; whoever waits for it has a deadline of its own and asks again.
+        let what = name_of_town(&letter.effect.into());
+        tracing::error!(town = %turn.id(), what, reason = letter.reason, "a message was given up");
     }
 
     fn clock_jumped(&mut self, turn: &mut Turn<'_, TownMail>, _jump: ClockJump) {

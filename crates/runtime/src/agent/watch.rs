@@ -261,7 +261,7 @@ impl Agent {
             Ok(Ok(TurnVerdict::End)) => Some(How::Completed(text)),
             Ok(Ok(TurnVerdict::Nudge(nudge))) => self.nudge(gear, watch, &nudge).await,
             Ok(Err(Unheard::Stale)) => Some(stale()),
-            Ok(Err(Unheard::Later(_))) | Err(_) => {
+            Ok(Err(Unheard::Later(_) | Unheard::Broken(_))) | Err(_) => {
                 watch.judge_at = Instant::now() + RETRY;
                 None
             }
@@ -306,7 +306,7 @@ impl Agent {
             }
             Ok(Err(Unheard::Stale)) => Some(stale()),
             // The next beat tries again.
-            Ok(Err(Unheard::Later(_))) | Err(_) => None,
+            Ok(Err(Unheard::Later(_) | Unheard::Broken(_))) | Err(_) => None,
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Turn};
+use durable::{AlarmFailed, DeadLetter, Handle, Message, Object, ObjectId, Records, Turn};
 use rig::{
     AgentId, Beat, Change, Counts, Effect, Env, Input, Refused, Reply, Rig, RigRecord, Step,
     Timestamp,
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     Error,
+    letters::name_of,
     once::{Json, Memory, Once, Said},
     rig_desk::time_of_age,
     witness::RigWitness,
@@ -283,6 +284,14 @@ impl Object for RigActor {
         self.advance(turn, Input::Alarm)
             .map(drop)
             .map_err(|refused| AlarmFailed::new(refused.to_string()))
+    }
+
+    fn dead_letter(&mut self, turn: &mut Turn<'_, Effect>, letter: DeadLetter<Effect>) {
+        let what = name_of(&letter.effect);
+        let reason = letter.reason;
+        tracing::error!(rig = %turn.id(), what, reason, "a message was given up");
+        // A deleted rig refuses it: nobody waits for the message any more.
+        let _ = self.advance(turn, Input::Undeliverable { what, reason });
     }
 
     fn clock_jumped(&mut self, turn: &mut Turn<'_, Effect>, _jump: durable::ClockJump) {
