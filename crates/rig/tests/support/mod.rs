@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod town;
+
 use std::collections::BTreeSet;
 
 use wellhead_rig::{
