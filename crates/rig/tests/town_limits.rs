@@ -256,6 +256,29 @@ fn after_a_jump_back_nothing_waits_longer_than_its_own_length_and_no_budget_open
     assert_eq!(until, next_utc_day(bench.now), "by the clock as it is now");
 }
 
+#[test]
+fn a_clock_that_was_set_back_without_a_word_opens_no_budget_and_stops_no_deadline() {
+    let mut bench = with_times();
+    bench.used("a", "b", 1_000);
+    bench.pass(-DAY_MS);
+    assert_eq!(bench.take("f", "b"), Taken::Refused);
+    let (refusal, _) = bench.refusal("f", "b");
+    assert!(matches!(refusal, Refusal::Budget { .. }), "{refusal:?}");
+
+    let mut bench = with_times();
+    bench.pass(-DAY_MS);
+    bench.step(TownInput::Alarm);
+    bench.alarms.clear();
+    let end = bench.now.plus_ms(10 * MINUTE_MS);
+    while bench.next_alarm(end) {
+        for (no, _) in bench.checks() {
+            bench.checked(no, Some(support::failure(Class::Gateway)));
+        }
+    }
+    assert_eq!(bench.ended().len(), 1, "its ten minutes are over");
+    assert!(bench.alarms.len() < 10, "{:?}", bench.alarms);
+}
+
 /// E5.
 #[test]
 fn times_at_the_ends_of_their_range_saturate() {
@@ -282,6 +305,12 @@ fn any_reports() -> impl Strategy<Value = Vec<(usize, u64)>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        cases: 64,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn any_order_of_the_same_reports_gives_the_same_spend(
         reports in any_reports(),
