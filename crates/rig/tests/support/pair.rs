@@ -4,7 +4,7 @@
 
 use wellhead_rig::{
     BeadType, Effect, Failure, Input, Outcome, Preflight, Report, Timestamp, Work,
-    town::{Taken, TownEffect, TownInput, TownReply},
+    town::{Ask, Taken, TownEffect, TownInput, TownReply},
 };
 
 use super::{
@@ -68,7 +68,8 @@ impl Pair {
     }
 
     fn deliver(&mut self) {
-        loop {
+        for round in 0.. {
+            assert!(round < 10_000, "they talk for ever");
             let (ours, theirs) = (
                 std::mem::take(&mut self.bench.effects),
                 std::mem::take(&mut self.town.effects),
@@ -77,19 +78,22 @@ impl Pair {
                 return;
             }
             for effect in ours {
-                self.to_town(effect);
+                self.leaves_rig(effect);
             }
             for effect in theirs {
-                self.to_rig(effect);
+                self.leaves_town(effect);
             }
         }
     }
 
-    fn to_town(&mut self, effect: Effect) {
+    fn leaves_rig(&mut self, effect: Effect) {
         match effect {
             Effect::Dispatch(order) => {
-                let ask = self.ask(order.prompts);
-                let dispatch = order.dispatch;
+                let (dispatch, prompts) = (order.dispatch, order.prompts);
+                let ask = Ask {
+                    prompts,
+                    ..super::town::ask()
+                };
                 if self.town.take_as(NAME, dispatch.clone(), ask) == Taken::Fresh {
                     self.live(dispatch);
                 }
@@ -107,13 +111,6 @@ impl Pair {
                 self.bench.ok(Input::PreflightDone { no, result });
             }
             _ => {}
-        }
-    }
-
-    fn ask(&self, prompts: u32) -> wellhead_rig::town::Ask {
-        wellhead_rig::town::Ask {
-            prompts,
-            ..super::town::ask()
         }
     }
 
@@ -135,7 +132,7 @@ impl Pair {
         self.town.finish_as(NAME, Report { output, ..over });
     }
 
-    fn to_rig(&mut self, effect: TownEffect) {
+    fn leaves_town(&mut self, effect: TownEffect) {
         match effect {
             TownEffect::Report { report, .. } => {
                 let (rig, dispatch) = (rig(NAME), report.dispatch.clone());
