@@ -11,7 +11,7 @@ use std::{
 
 use actix::{Actor, ArbiterHandle};
 use durable::{Host, Namespace, ObjectId, Store};
-use rig::RigId;
+use rig::{RigId, Scope};
 use secrecy::SecretString;
 use tokio::sync::{broadcast, watch};
 
@@ -29,7 +29,7 @@ use crate::{
     rig_stub::RigStub,
     settings::Settings,
     threads::ActorThread,
-    town_actor::TownActor,
+    town_actor::{TownActor, TownEnv},
     town_stub::TownStub,
     vault::Vault,
 };
@@ -170,7 +170,7 @@ impl Runtime {
             containers: Arc::clone(&slots.containers),
             news: news.clone(),
         };
-        let towns = host.namespace::<TownActor>((), Arc::new(town_post));
+        let towns = host.namespace::<TownActor>(TownEnv::of(&changes), Arc::new(town_post));
         let desk = RigDesk::new(rigs.clone());
         let desk = RigDesk::start_in_arbiter(&actors.arbiter(), move |_| desk);
         let port = rig_desk::port(&desk);
@@ -241,6 +241,31 @@ impl Runtime {
         self.inner.containers.town(id)
     }
 
+    /// The scopes that dispatches of that rig share with others, each with its breaker unless that
+    /// is as new; none for a rig without configuration. Starts nothing.
+    ///
+    /// # Errors
+    /// As [`RigStub::look`].
+    pub async fn breakers_of(
+        &self,
+        rig: &RigId,
+    ) -> Result<Vec<(Scope, Option<rig::town::Guard>)>, Error> {
+        let rig = self.rig(rig)?;
+        let config = rig.look(|rig, _| rig.record().config.clone()).await?;
+        let Some(config) = config else {
+            return Ok(Vec::new());
+        };
+        let scopes = self.inner.containers.scopes(&config).await.all();
+        let guards = |town: &rig::town::Town, _| {
+            let with_guard = |scope: Scope| {
+                let guard = town.record().guard(&scope).cloned();
+                (scope, guard)
+            };
+            scopes.into_iter().map(with_guard).collect()
+        };
+        self.town(&config.town_id)?.look(guards).await
+    }
+
     /// News of breakers that open and close from now on.
     pub fn breaker_news(&self) -> broadcast::Receiver<BreakerNews> {
         self.inner.news.listen()
@@ -270,7 +295,7 @@ impl Runtime {
         Ok(self.inner.vault.store(gateway_url, token).await?)
     }
 
-    /// A number that changes whenever some rig has changed; look again then.
+    /// A number that changes whenever some rig or town has changed; look again then.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
     }

@@ -6,10 +6,18 @@
 
 use durable::{AlarmFailed, ClockJump, Handle, Message, Object, ObjectId, Records, Turn};
 use rig::{
-    Env, Report, RigId, Timestamp,
-    town::{Entry, Town, TownChange, TownEffect, TownInput, TownRecord, TownReply, TownStep},
+    Env, Limit, Report, RigId, Timestamp,
+    town::{
+        Entry, Town, TownChange, TownEffect, TownInput, TownPolicy, TownRecord, TownReply, TownStep,
+    },
 };
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error,
+    once::{Json, Memory, Once, Said},
+    rig_actor::Changes,
+};
 
 const RECORD_KEY: &str = "town";
 const ENTRY_PREFIX: &str = "dispatch/";
@@ -18,6 +26,26 @@ const ENTRY_PREFIX: &str = "dispatch/";
 #[derive(Debug)]
 pub struct TownActor {
     town: Town,
+    memory: Memory,
+    changes: Changes,
+}
+
+/// What every town of a runtime shares.
+#[derive(Clone, Debug)]
+pub struct TownEnv {
+    changes: Changes,
+}
+
+impl TownEnv {
+    /// For a host of its own: nobody watches.
+    pub fn alone() -> Self {
+        Self::of(&Changes::new())
+    }
+
+    pub(crate) fn of(changes: &Changes) -> Self {
+        let changes = changes.clone();
+        Self { changes }
+    }
 }
 
 /// One input for the core.
@@ -26,6 +54,28 @@ pub struct TellTown(pub TownInput);
 
 impl Message for TellTown {
     type Reply = TownReply;
+}
+
+/// One input for the core, whose answer is shown in the same step; with a key it is carried out
+/// once.
+pub(crate) struct TellTownOnce {
+    pub(crate) input: TownInput,
+    pub(crate) once: Option<Once>,
+    pub(crate) show: ShowTown,
+}
+
+/// What an answer looks like, from the state right after the step.
+pub(crate) type ShowTown = Box<dyn FnOnce(&Town, Timestamp) -> Json + Send>;
+
+impl Message for TellTownOnce {
+    type Reply = Result<Said<Json>, Error>;
+}
+
+/// The limit of the day alone; the rest of the policy stays.
+pub(crate) struct SetDay(pub(crate) Limit);
+
+impl Message for SetDay {
+    type Reply = ();
 }
 
 /// A look at the state; it changes nothing.
@@ -98,6 +148,7 @@ impl TownActor {
             Some(at) => turn.set_alarm(at.0),
             None => turn.delete_alarm(),
         }
+        self.changes.bump();
         reply
     }
 }
@@ -108,15 +159,18 @@ fn key(entry: &Entry) -> String {
 
 impl Object for TownActor {
     const NAMESPACE: &'static str = "container";
-    type Env = ();
+    type Env = TownEnv;
     type Effect = TownMail;
 
-    fn load(_id: &ObjectId, records: &Records<'_>, _env: &()) -> Result<Self, durable::Error> {
+    fn load(_id: &ObjectId, records: &Records<'_>, env: &TownEnv) -> Result<Self, durable::Error> {
         let record = records.get::<TownRecord>(RECORD_KEY)?.unwrap_or_default();
         let entries = records.all::<Entry>(ENTRY_PREFIX)?;
         let entries = entries.into_iter().map(|(_, entry)| entry);
-        let town = Town::from_records(record, entries);
-        Ok(Self { town })
+        Ok(Self {
+            town: Town::from_records(record, entries),
+            memory: Memory::load(records)?,
+            changes: env.changes.clone(),
+        })
     }
 
     fn alarm(
@@ -136,6 +190,38 @@ impl Object for TownActor {
 impl Handle<TellTown> for TownActor {
     fn handle(&mut self, turn: &mut Turn<'_, TownMail>, TellTown(input): TellTown) -> TownReply {
         self.advance(turn, input)
+    }
+}
+
+impl Handle<TellTownOnce> for TownActor {
+    fn handle(
+        &mut self,
+        turn: &mut Turn<'_, TownMail>,
+        told: TellTownOnce,
+    ) -> Result<Said<Json>, Error> {
+        let TellTownOnce { input, once, show } = told;
+        if let Some(once) = &once
+            && self.memory.is_repeated(once, turn.now())?
+        {
+            return Ok(Said::Before);
+        }
+        self.advance(turn, input);
+        let mut answer = show(&self.town, Timestamp(turn.now()));
+        if let Some(once) = once {
+            let kept = answer.value();
+            self.memory.note(turn, once, &kept);
+            // To the byte what the same request will get from disk.
+            answer = Json::of(&kept);
+        }
+        Ok(Said::Now(answer))
+    }
+}
+
+impl Handle<SetDay> for TownActor {
+    fn handle(&mut self, turn: &mut Turn<'_, TownMail>, SetDay(day): SetDay) {
+        let policy = self.town.record().policy.clone();
+        let policy = TownPolicy { day, ..policy };
+        self.advance(turn, TownInput::SetPolicy { policy });
     }
 }
 
@@ -193,7 +279,7 @@ mod tests {
     async fn a_new_life_reports_what_was_taken_as_lost() {
         let host = Host::start(Store::memory().unwrap(), durable::Settings::default()).unwrap();
         let (post, mut mail) = mpsc::unbounded_channel();
-        let towns = host.namespace::<TownActor>((), Arc::new(Post(post)));
+        let towns = host.namespace::<TownActor>(TownEnv::alone(), Arc::new(Post(post)));
         let town = towns.stub(&ObjectId::from_name("town").unwrap());
         let rig = RigId::new("rig").unwrap();
         let bead = BeadId::new("bead").unwrap();
