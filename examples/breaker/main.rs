@@ -7,7 +7,7 @@
 mod stage;
 mod watch;
 
-use rig::{NewBead, Policy};
+use rig::{NewBead, town::TownPolicy};
 use runtime::RigPatch;
 use stage::{Stage, Trouble};
 use watch::watch;
@@ -15,17 +15,17 @@ use watch::watch;
 #[tokio::main]
 async fn main() -> Result<(), Trouble> {
     let stage = Stage::build("the-right-token").await?;
-    let (town, id) = (&stage.town, stage.rig("an-old-token").await?);
-    let rig = town.rig(&id)?;
-    let (cooldown_ms, usual) = (1_000, Policy::default());
-    rig.set_policy(Policy {
+    let (runtime, id) = (&stage.town, stage.rig("an-old-token").await?);
+    let (rig, town) = (runtime.rig(&id)?, runtime.town(&stage.town_id)?);
+    let (cooldown_ms, usual) = (1_000, TownPolicy::default());
+    town.set_policy(TownPolicy {
         cooldown_ms,
         ..usual
     })
     .await?;
     rig.sling(NewBead::issue("Say hello")).await?;
     // Open at the first 401; at each cooldown, which doubles, a check without a session is all.
-    watch(town, &rig, |rig| rig.record().breaker.trips == 2).await?;
+    watch(runtime, &rig, &town, |seen| seen.trips == 3).await?;
 
     println!("new credentials");
     let (credentials, usual) = (
@@ -36,8 +36,8 @@ async fn main() -> Result<(), Trouble> {
         credentials: Some(credentials),
         ..usual
     };
-    town.directory().update_rig("me", &id, patch).await?;
-    watch(town, &rig, |rig| rig.record().breaker.is_closed()).await?;
+    runtime.directory().update_rig("me", &id, patch).await?;
+    watch(runtime, &rig, &town, |seen| seen.is_closed).await?;
     stage.stop().await;
     Ok(())
 }

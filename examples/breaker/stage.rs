@@ -1,6 +1,6 @@
 //! What the example stands on: a town, a scripted gateway, a repository. Knows no breaker.
 
-use rig::{CredentialSource, ReviewMode, RigConfig, RigId};
+use rig::{CredentialSource, ReviewMode, RigConfig, RigId, TownId};
 use runtime::{Runtime, Settings};
 use wellhead::{
     demo::sample::create_sample_repo,
@@ -13,6 +13,7 @@ pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) struct Stage {
     pub(crate) town: Runtime,
+    pub(crate) town_id: TownId,
     gateway: Gateway,
     dir: tempfile::TempDir,
 }
@@ -26,7 +27,13 @@ impl Stage {
         let town = Runtime::start(settings).await?;
         let settings = GatewaySettings::new(token.to_owned().into());
         let gateway = Gateway::start(Script::default(), settings).await?;
-        Ok(Self { town, gateway, dir })
+        let town_id = town.directory().create_town("me", "Home").await?.id;
+        Ok(Self {
+            town,
+            town_id,
+            gateway,
+            dir,
+        })
     }
 
     /// Credentials with that token.
@@ -40,7 +47,7 @@ impl Stage {
     pub(crate) async fn rig(&self, token: &str) -> Result<RigId, Trouble> {
         let origin = create_sample_repo(self.dir.path().join("origin")).await?;
         let config = RigConfig {
-            town_id: self.town.directory().create_town("me", "Home").await?.id,
+            town_id: self.town_id.clone(),
             name: "amber".to_owned(),
             git_url: origin.display().to_string(),
             default_branch: "main".to_owned(),

@@ -204,7 +204,7 @@ async fn between_two_attempts_the_time_shown_is_that_of_whatever_holds_longest()
     let stage = Stage::new().await;
     let rig = stage.rig(TOKEN).await;
     let base = format!("/api/rigs/{rig}");
-    let policy = json!({"backoff_ms": [600_000], "idle_grace_ms": 300, "end_grace_ms": 100});
+    let policy = json!({"backoff_ms": [60_000], "idle_grace_ms": 300, "end_grace_ms": 100});
     stage.put(&format!("{base}/policy"), &policy).await;
     let bead = stage
         .sling(&rig, "[[fake: say last words]] [[fake: malformed]]")

@@ -209,10 +209,7 @@ fn is_kept(key: &[u8]) -> bool {
 
 /// Records of objects carry a checksum of their own, which must hold.
 fn check(key: &[u8], value: &[u8]) -> Result<(), Error> {
-    let is_sealed = [&b"r/"[..], b"m/", b"o/"]
-        .iter()
-        .any(|space| key.starts_with(space));
-    if is_sealed {
+    if keys::is_sealed(key) {
         record::open("", key, value)?;
     }
     if let Some(owner) = key.strip_prefix(keys::DAMAGED) {

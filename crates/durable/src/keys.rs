@@ -4,6 +4,9 @@
 //! r/<ns>\0<id>\0<key>            a record of an object
 //! m/<ns>\0<id>                   its meta record: alarm and next outbox number
 //! o/<ns>\0<id>\0<seq>            one unacknowledged effect
+//! t/<ns>\0<id>\0<seq>            how often its receiver has refused that effect for good
+//! d/<ns>\0<id>\0<seq>            a dead letter: an effect that was refused too often
+//! d/<ns>\0<id>                   the numbers of the object's dead letters
 //! a/<time>/<ns>\0<id>            the alarm index, ordered by time
 //! j/<seq><chunk>                 the journal: a group of commits, from its first number on
 //! p/<name>\0<key>                a row of a projection
@@ -36,6 +39,10 @@ pub(crate) const DAMAGED: &[u8] = b"s/damaged/";
 pub(crate) const NOTES: &[u8] = b"s/projection/";
 /// All effects begin so.
 pub(crate) const OUTBOXES: &[u8] = b"o/";
+/// All counts of refusals begin so.
+pub(crate) const TRIES: &[u8] = b"t/";
+/// All dead letters, and the lists of their numbers, begin so.
+pub(crate) const LETTERS: &[u8] = b"d/";
 /// All meta records begin so.
 pub(crate) const METAS: &[u8] = b"m/";
 /// All alarm index entries begin so.
@@ -81,6 +88,26 @@ impl ObjectKeys {
         join(&[b"o/", &self.tail, b"\0", &seq.to_be_bytes()])
     }
 
+    pub(crate) fn all_tries(&self) -> Vec<u8> {
+        join(&[TRIES, &self.tail, b"\0"])
+    }
+
+    pub(crate) fn tries(&self, seq: u64) -> Vec<u8> {
+        join(&[TRIES, &self.tail, b"\0", &seq.to_be_bytes()])
+    }
+
+    pub(crate) fn letters(&self) -> Vec<u8> {
+        join(&[LETTERS, &self.tail, b"\0"])
+    }
+
+    pub(crate) fn letter(&self, seq: u64) -> Vec<u8> {
+        join(&[LETTERS, &self.tail, b"\0", &seq.to_be_bytes()])
+    }
+
+    pub(crate) fn letter_index(&self) -> Vec<u8> {
+        join(&[LETTERS, &self.tail])
+    }
+
     pub(crate) fn alarm(&self, at: i64) -> Vec<u8> {
         alarm_of(&self.tail, at)
     }
@@ -103,17 +130,17 @@ pub(crate) fn damaged(owner: &[u8]) -> Vec<u8> {
     join(&[DAMAGED, owner])
 }
 
-/// The object (`<ns>\0<id>`) that a record, meta or outbox key belongs to.
+/// The object (`<ns>\0<id>`) that a key of its own belongs to.
 pub(crate) fn owner(stored: &[u8]) -> Option<&[u8]> {
     let (space, rest) = stored.split_first_chunk::<2>()?;
-    if !matches!(space, b"r/" | b"m/" | b"o/") {
+    if !matches!(space, b"r/" | b"m/" | b"o/" | b"t/" | b"d/") {
         return None;
     }
     let mut nuls = rest.iter().enumerate().filter(|(_, byte)| **byte == 0);
     nuls.next()?;
     match nuls.next() {
         Some((end, _)) => rest.get(..end),
-        None => (space == b"m/").then_some(rest),
+        None => matches!(space, b"m/" | b"d/").then_some(rest),
     }
 }
 
@@ -153,14 +180,26 @@ pub(crate) fn outboxes(namespace: &str) -> Vec<u8> {
     join(&[b"o/", namespace.as_bytes(), b"\0"])
 }
 
-/// The id in a key below `metas` or `outboxes`.
+/// All dead letters of a namespace.
+pub(crate) fn all_letters(namespace: &str) -> Vec<u8> {
+    join(&[LETTERS, namespace.as_bytes(), b"\0"])
+}
+
+/// Whether the value under that key carries an envelope with a checksum.
+pub(crate) fn is_sealed(stored: &[u8]) -> bool {
+    [&b"r/"[..], METAS, OUTBOXES, TRIES, LETTERS]
+        .iter()
+        .any(|space| stored.starts_with(space))
+}
+
+/// The id in a key below `metas`, `outboxes` or `all_letters`.
 pub(crate) fn id_below(prefix: &[u8], stored: &[u8]) -> Option<ObjectId> {
     let rest = stored.strip_prefix(prefix)?;
     let name = rest.split(|byte| *byte == 0).next()?;
     ObjectId::from_name(std::str::from_utf8(name).ok()?).ok()
 }
 
-/// The number at the end of an outbox key.
+/// The number at the end of a key of an effect, of its tries or of a dead letter.
 pub(crate) fn effect_seq(stored: &[u8]) -> Option<u64> {
     let digits = stored.last_chunk::<8>()?;
     Some(u64::from_be_bytes(*digits))
@@ -253,6 +292,9 @@ mod tests {
             keys.record(""),
             keys.meta(),
             keys.effect(7),
+            keys.tries(7),
+            keys.letter(7),
+            keys.letter_index(),
         ] {
             assert_eq!(owner(&key), Some(&b"rig\0a"[..]), "{key:?}");
         }

@@ -66,6 +66,7 @@ mod host;
 mod id;
 mod journal;
 mod keys;
+mod letters;
 mod meta;
 mod object;
 mod outbox;
@@ -83,6 +84,7 @@ pub use error::Error;
 pub use host::{Host, InlineHost, Namespace, Pace, Quarantined, Settings, Stub, View};
 pub use id::ObjectId;
 pub use journal::Verified;
+pub use letters::DeadLetter;
 pub use object::{
     Alarm, AlarmFailed, ClockJump, Deliver, Envelope, Handle, Message, NoEffects, NotDelivered,
     Object,

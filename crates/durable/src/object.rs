@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::BoxFuture;
-use crate::{Error, ObjectId, Records, Turn};
+use crate::{DeadLetter, Error, ObjectId, Records, Turn};
 
 /// A request to an object.
 pub trait Message: Send + 'static {
@@ -48,6 +48,14 @@ pub trait Object: Sized + Send + 'static {
     /// restart of the host is no jump. Alarms need nothing from here: they are on time anyway.
     fn clock_jumped(&mut self, turn: &mut Turn<'_, Self::Effect>, jump: ClockJump) {
         let _ = (turn, jump);
+    }
+
+    /// An effect was refused for good `Settings::poison_tries_max` times: it will not be sent
+    /// again by itself. What the object writes or sends here is one change with the move of the
+    /// effect to its dead letters, so it is told once of each move. A panic, or a value that
+    /// cannot be stored, discards what it wrote here; the effect is moved all the same.
+    fn dead_letter(&mut self, turn: &mut Turn<'_, Self::Effect>, letter: DeadLetter<Self::Effect>) {
+        let _ = (turn, letter);
     }
 }
 
@@ -106,7 +114,9 @@ pub struct Envelope<E> {
     pub effect: E,
 }
 
-/// Carries effects to their receivers.
+/// Carries effects to their receivers. A panic, of the call or of its future, counts as
+/// `NotDelivered::poison`; a delivery that takes longer than `Settings::deliver_timeout_ms` as
+/// `NotDelivered::new`.
 ///
 /// First attempts of one object's effects are begun in order of `seq`; several may be under way
 /// at once, and repetitions come in any order. Futures run on the host's threads: no blocking.
@@ -120,20 +130,39 @@ pub trait Deliver<E>: Send + Sync + 'static {
 #[error("not delivered: {reason}")]
 pub struct NotDelivered {
     reason: String,
+    poison: bool,
 }
 
 impl NotDelivered {
-    /// With the reason, for the log.
+    /// It may go better later: the receiver has too much to do, is starting, or cannot store
+    /// anything now. Repeated without limit, and counted by nobody. The reason is for the log.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-        }
+        let (reason, poison) = (reason.into(), false);
+        Self { reason, poison }
+    }
+
+    /// It will never go better: the receiver has refused it for good, or broke over it. After
+    /// `Settings::poison_tries_max` of these, over restarts, it becomes a dead letter.
+    pub fn poison(reason: impl Into<String>) -> Self {
+        let (reason, poison) = (reason.into(), true);
+        Self { reason, poison }
+    }
+
+    /// Whether it was refused for good.
+    pub fn is_poison(&self) -> bool {
+        self.poison
+    }
+
+    /// What went wrong.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 }
 
 impl Debug for NotDelivered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NotDelivered({:?})", self.reason)
+        let kind = if self.poison { "poison: " } else { "" };
+        write!(f, "NotDelivered({kind}{:?})", self.reason)
     }
 }
 

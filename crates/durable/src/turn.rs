@@ -145,7 +145,7 @@ impl<'a, E: Serialize> Turn<'a, E> {
 
     /// Removes all records of the object and its alarm, in one batch with the rest of the turn.
     /// What the turn writes afterwards is kept. Effects that were sent, in this turn or before,
-    /// still go out, and the numbers of later ones go on.
+    /// still go out, and the numbers of later ones go on; dead letters stay too.
     pub fn delete_all(&mut self) {
         self.out.wiped = true;
         self.out.records.clear();

@@ -96,6 +96,20 @@ pub(crate) fn kind_of_status(status: u16) -> Option<ErrorKind> {
     }
 }
 
+/// An HTTP status that the gateway's words name. Kilo's retry status has no field for it.
+pub(crate) fn status_in(message: &str) -> Option<u16> {
+    let lower = message.to_ascii_lowercase();
+    if lower.contains("rate limit") || lower.contains("too many requests") {
+        return Some(429);
+    }
+    let mut words = message.split(|c: char| !c.is_ascii_alphanumeric());
+    words.find_map(|word| {
+        word.parse()
+            .ok()
+            .filter(|code| word.len() == 3 && (400..600).contains(code))
+    })
+}
+
 fn kind(name: &str, status: Option<u16>, message: &str, data: &Value) -> ErrorKind {
     if name == "ProviderAuthError" {
         return ErrorKind::Credentials;

@@ -96,10 +96,7 @@ fn completed(last: &Message, messages: &[Message]) -> Judgement {
     }
     let text = last_text(messages);
     let tools_completed = tools_completed(messages);
-    let tokens: f64 = assistants(messages)
-        .map(|message| message.info.tokens.output)
-        .sum();
-    if tokens <= 0.0 || (text.is_none() && tools_completed == 0) {
+    if text.is_none() && tools_completed == 0 || is_told_empty(messages) {
         return Judgement::Empty;
     }
     Judgement::Answered {
@@ -107,6 +104,18 @@ fn completed(last: &Message, messages: &[Message]) -> Judgement {
         tools_completed,
         text,
     }
+}
+
+/// Usage was told, and none of it is the model's own: what text there is, is kilo's. A gateway that
+/// tells no usage at all says nothing by that.
+fn is_told_empty(messages: &[Message]) -> bool {
+    let told = |read: fn(&Message) -> f64| assistants(messages).map(read).sum::<f64>() > 0.0;
+    let is_told = told(|message| {
+        let tokens = &message.info.tokens;
+        tokens.input + tokens.cache.read + tokens.cache.write
+    });
+    let is_written = told(|message| message.info.tokens.output + message.info.tokens.reasoning);
+    is_told && !is_written
 }
 
 /// The last text the model wrote in these messages, cut.
@@ -134,6 +143,19 @@ pub(crate) fn reason_of(messages: &[Message]) -> TurnReason {
             None => TurnReason::Unfinished,
         },
         None => TurnReason::Unfinished,
+    }
+}
+
+/// How a turn ended whose close was told. A late double of the close of an aborted turn, read as
+/// that of the next one, must not speak against what the messages show beyond doubt.
+pub(crate) fn reason_of_closed(close: TurnReason, messages: &[Message]) -> TurnReason {
+    let last = assistants(messages).last();
+    let has_stopped = last.is_some_and(|last| last.info.finish.as_deref() == Some("stop"));
+    match (close, reason_of(messages)) {
+        (TurnReason::Interrupted, TurnReason::Error) => TurnReason::Error,
+        (TurnReason::Interrupted, TurnReason::Completed) if has_stopped => TurnReason::Completed,
+        (TurnReason::Completed, TurnReason::Interrupted) => TurnReason::Interrupted,
+        (close, _) => close,
     }
 }
 
@@ -172,4 +194,45 @@ fn worst(errors: &[SessionError], messages: &[Message]) -> SessionError {
         || SessionError::other("the turn failed without a reason"),
         |error| (**error).clone(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use TurnReason::{Completed, Error, Interrupted, Unfinished};
+    use serde_json::{Value, json};
+
+    fn shown(finish: &Value, error: &Value) -> Vec<Message> {
+        let info = json!({"role": "assistant", "finish": finish, "time": {"completed": 1},
+            "error": error});
+        vec![serde_json::from_value(json!({ "info": info })).unwrap()]
+    }
+
+    #[test]
+    fn a_close_yields_to_what_the_messages_show_beyond_doubt() {
+        let none = Value::Null;
+        let stopped = shown(&json!("stop"), &none);
+        let in_tools = shown(&json!("tool-calls"), &none);
+        let cut = shown(&none, &none);
+        let failed = shown(&none, &json!({"name": "APIError"}));
+        let aborted = shown(&none, &json!({"name": "MessageAbortedError"}));
+        for (close, messages, reason) in [
+            (Completed, &stopped, Completed),
+            (Completed, &in_tools, Completed),
+            (Completed, &aborted, Interrupted),
+            (Completed, &failed, Completed),
+            (Interrupted, &stopped, Completed),
+            (Interrupted, &in_tools, Interrupted),
+            (Interrupted, &cut, Interrupted),
+            (Interrupted, &aborted, Interrupted),
+            (Interrupted, &failed, Error),
+            (Interrupted, &Vec::new(), Interrupted),
+            (Error, &stopped, Error),
+            (Error, &aborted, Error),
+            (Unfinished, &stopped, Unfinished),
+        ] {
+            let found = reason_of_closed(close, messages);
+            assert_eq!(found, reason, "{close:?} {messages:?}");
+        }
+    }
 }

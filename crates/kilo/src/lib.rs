@@ -28,6 +28,7 @@ mod redact;
 mod repeats;
 #[cfg(test)]
 mod replay;
+mod seen;
 mod server;
 mod session;
 mod session_event;

@@ -12,9 +12,10 @@ use crate::feed::{EventFeed, Subscription};
 use crate::http::ClientError;
 use crate::judge::TurnReason;
 use crate::redact::Redactor;
+use crate::seen::Seen;
 use crate::session_event::{SessionEvent, TurnEnd};
-use crate::turn::{Turn, Verdict, Want};
-use crate::wire::{Message, SessionStatus};
+use crate::turn::{Look, Turn, Verdict, Want};
+use crate::wire::Message;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,10 +27,8 @@ const RESYNC_AFTER: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// An aborted session is idle within half a second.
 const IDLE_DEADLINE: Duration = Duration::from_secs(10);
-/// Any of the newest messages tells whether there was a prompt.
+/// Any of the newest messages tells whether there was a prompt, and where the next one begins.
 const HISTORY_LOOK: usize = 5;
-/// A turn of more messages than this is judged by its last ones.
-const MESSAGES_MAX: usize = 400;
 /// Reads that may fail in a row before a turn is ended without its messages.
 const READS_MAX: u32 = 5;
 
@@ -96,27 +95,14 @@ pub struct Session {
     parts: Parts,
     events: Subscription,
     turn: Turn,
-    /// Last message before the prompt; those after it are the turn's.
-    baseline: Option<String>,
+    /// The newest messages before the prompt; those after them are the turn's.
+    before: Vec<String>,
     ready: VecDeque<SessionEvent>,
     /// Kept here, not on the stack: `next` may be cancelled at any time.
-    todo: Option<Todo>,
-    resync_at: Option<Instant>,
+    todo: Option<Look>,
+    /// What to read again, and when.
+    due: Option<(Instant, Look)>,
     reads_failed: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Todo {
-    Close(TurnReason),
-    Resync,
-}
-
-/// What status and messages showed, with what the stream would have told.
-struct Seen {
-    status: Option<SessionStatus>,
-    /// Those since the prompt.
-    messages: Vec<Message>,
-    events: Vec<Event>,
 }
 
 impl Session {
@@ -132,10 +118,10 @@ impl Session {
             parts,
             events,
             turn,
-            baseline: None,
+            before: Vec::new(),
             ready: VecDeque::new(),
             todo: None,
-            resync_at: None,
+            due: None,
             reads_failed: 0,
         }
     }
@@ -156,8 +142,9 @@ impl Session {
         if !self.turn.is_idle() {
             return Err(PromptError::TurnOpen);
         }
-        let last = self.parts.client.messages(&self.id, &self.dir, 1).await?;
-        self.baseline = last.last().map(|message| message.info.id.clone());
+        let (client, dir) = (&self.parts.client, self.dir.as_path());
+        let last = client.messages(&self.id, dir, HISTORY_LOOK).await?;
+        self.before = last.into_iter().map(|message| message.info.id).collect();
         let mut tools_off: Vec<&str> = TOOLS_OFF.to_vec();
         tools_off.extend(options.tools_off.iter().map(String::as_str));
         let request = PromptRequest {
@@ -168,7 +155,7 @@ impl Session {
             agent: options.agent.as_deref(),
         };
         self.todo = None;
-        self.resync_at = None;
+        self.due = None;
         self.turn.prompted();
         let sent = self
             .parts
@@ -193,7 +180,7 @@ impl Session {
                 self.settle(todo).await;
                 continue;
             }
-            let resync_at = self.resync_at;
+            let due = self.due;
             tokio::select! {
                 // Events first: what the server said before it went away still counts.
                 biased;
@@ -202,9 +189,9 @@ impl Session {
                     None => return SessionEvent::ServerGone(self.parts.exit.wait().await),
                 },
                 info = self.parts.exit.wait() => return SessionEvent::ServerGone(info),
-                () = until(resync_at) => {
-                    self.resync_at = None;
-                    self.todo = Some(Todo::Resync);
+                todo = until(due) => {
+                    self.due = None;
+                    self.todo = Some(todo);
                 }
             }
         }
@@ -222,9 +209,24 @@ impl Session {
         Ok(messages.iter().any(|message| !message.parts.is_empty()))
     }
 
-    /// Stops the turn; its end is still told by [`Session::next`].
-    pub async fn abort(&self) -> Result<(), ClientError> {
-        self.parts.client.abort(&self.id, &self.dir).await
+    /// Whether a prompt was sent whose [`SessionEvent::TurnEnd`] was not told yet. Until then
+    /// there can be no other.
+    pub fn is_turn_open(&self) -> bool {
+        !self.turn.is_idle()
+    }
+
+    /// Stops the turn; its end is still told by [`Session::next`], also when the prompt had not
+    /// opened it yet. After that end the session can be prompted again.
+    ///
+    /// Not for a directory's very first turn before its first message: what kilo 7.7.7 loads just
+    /// then stays stopped, and each later turn in that directory is interrupted as it opens.
+    pub async fn abort(&mut self) -> Result<(), ClientError> {
+        self.parts.client.abort(&self.id, &self.dir).await?;
+        self.turn.aborted();
+        if self.is_turn_open() {
+            self.soon(Look::Resync);
+        }
+        Ok(())
     }
 
     /// Answers [`SessionEvent::PermissionAsked`].
@@ -282,7 +284,7 @@ impl Session {
         let client = &self.parts.client;
         loop {
             // Again each time: a prompt that was on its way may have started since.
-            let aborted = self.abort().await;
+            let aborted = client.abort(&self.id, &self.dir).await;
             let status = client.status(&self.dir).await;
             if aborted.is_ok() && status.is_ok_and(|busy| !busy.contains_key(&self.id)) {
                 return;
@@ -300,20 +302,26 @@ impl Session {
         for want in wants {
             match want {
                 Want::Tell(event) => self.ready.push_back(event),
-                Want::Close(reason) => self.todo = Some(Todo::Close(reason)),
-                Want::Resync => self.todo = self.todo.or(Some(Todo::Resync)),
-                Want::ResyncSoon => self.soon(),
+                Want::Close(reason) => self.todo = Some(Look::Close(reason)),
+                Want::Resync => self.todo = self.todo.or(Some(Look::Resync)),
+                Want::ResyncSoon => self.soon(Look::Resync),
             }
         }
     }
 
-    fn soon(&mut self) {
+    /// A close that waits for its second look is not forgotten over a mere hint.
+    fn soon(&mut self, todo: Look) {
         let soon = Instant::now() + RESYNC_AFTER;
-        self.resync_at = Some(self.resync_at.map_or(soon, |at| at.min(soon)));
+        self.due = Some(match self.due {
+            None => (soon, todo),
+            Some((at, known)) if todo == Look::Resync => (at.min(soon), known),
+            Some((at, _)) => (at.min(soon), todo),
+        });
     }
 
-    async fn settle(&mut self, todo: Todo) {
-        let seen = self.read().await;
+    async fn settle(&mut self, todo: Look) {
+        let (client, before) = (&self.parts.client, &self.before);
+        let seen = Seen::read(client, &self.id, &self.dir, &self.turn, before).await;
         self.todo = None;
         match seen {
             Ok(seen) => {
@@ -324,93 +332,51 @@ impl Session {
         }
     }
 
-    fn weigh(&mut self, todo: Todo, seen: &Seen) {
-        let wants = self.turn.absorb(&seen.messages);
+    fn weigh(&mut self, todo: Look, seen: &Seen) {
+        let wants = self.turn.catch_up(seen);
         self.want(wants);
-        for event in &seen.events {
-            self.take(event);
-        }
-        match (self.turn.weigh(seen.status.as_ref(), &seen.messages), todo) {
-            (Verdict::Runs, Todo::Resync) => {}
-            // Busy after its close means a late double of an earlier close; a second look decides.
-            (Verdict::Runs, Todo::Close(_)) | (Verdict::Unclear, Todo::Resync) => self.soon(),
-            (Verdict::Over(_) | Verdict::Unclear, Todo::Close(reason))
-            | (Verdict::Over(reason), Todo::Resync) => self.finish(reason, &seen.messages),
+        let status = seen.statuses.get(&self.id);
+        match self.turn.weigh(status, &seen.messages, todo) {
+            Verdict::Runs => {}
+            Verdict::Odd(look) => self.soon(look),
+            // From now, or it would not be a later look.
+            Verdict::Unclear(look) => self.due = Some((Instant::now() + RESYNC_AFTER, look)),
+            Verdict::Over(reason) => self.finish(reason, &seen.messages),
         }
     }
 
     /// The server could not be asked. When it is gone, that is told; else it is asked again.
-    fn unread(&mut self, todo: Todo, error: &ClientError) {
+    fn unread(&mut self, todo: Look, error: &ClientError) {
         tracing::debug!(%error, "turn could not be read");
         self.reads_failed += 1;
         let gone = self.parts.exit.now().is_some();
         match todo {
             // These need no messages.
-            Todo::Close(reason @ (TurnReason::Interrupted | TurnReason::Error)) if gone => {
+            Look::Close(reason) | Look::CloseAgain(reason)
+                if gone && reason != TurnReason::Completed =>
+            {
                 self.finish(reason, &[]);
             }
-            Todo::Close(_) | Todo::Resync if gone => {}
+            _ if gone => {}
             _ if self.reads_failed >= READS_MAX => self.finish(TurnReason::Unfinished, &[]),
-            Todo::Close(_) | Todo::Resync => self.soon(),
+            todo => self.soon(todo),
         }
     }
 
     fn finish(&mut self, reason: TurnReason, messages: &[Message]) {
         let end: TurnEnd = self.turn.finish(reason, messages);
-        self.resync_at = None;
+        self.due = None;
         self.reads_failed = 0;
         self.ready.push_back(SessionEvent::TurnEnd(end));
     }
-
-    /// Status first: whoever is idle then has written all its messages.
-    async fn read(&self) -> Result<Seen, ClientError> {
-        let (client, dir) = (&self.parts.client, self.dir.as_path());
-        let status = client.status(dir).await?.remove(&self.id);
-        let messages = self.of_turn(client.messages(&self.id, dir, MESSAGES_MAX).await?);
-        let mut events = Vec::new();
-        if let Some(status) = status.clone() {
-            events.push(Event::Status {
-                session: self.id.clone(),
-                status,
-            });
-            // Busy may mean that it waits for an answer, and the request was missed.
-            events.extend(
-                client
-                    .permissions(dir)
-                    .await?
-                    .into_iter()
-                    .map(Event::PermissionAsked),
-            );
-            events.extend(
-                client
-                    .questions(dir)
-                    .await?
-                    .into_iter()
-                    .map(Event::QuestionAsked),
-            );
-        }
-        Ok(Seen {
-            status,
-            messages,
-            events,
-        })
-    }
-
-    fn of_turn(&self, mut messages: Vec<Message>) -> Vec<Message> {
-        let baseline = self.baseline.as_ref();
-        let at = messages
-            .iter()
-            .position(|message| Some(&message.info.id) == baseline);
-        match at {
-            Some(at) => messages.split_off(at + 1),
-            None => messages,
-        }
-    }
 }
 
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
+async fn until(due: Option<(Instant, Look)>) -> Look {
+    match due {
+        Some((at, todo)) => {
+            sleep_until(at).await;
+            todo
+        }
         None => std::future::pending().await,
     }
 }

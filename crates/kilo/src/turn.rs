@@ -3,15 +3,19 @@
 //! Pure and synchronous: it does no I/O and has no clock. `session` feeds it and does what it
 //! asks for.
 
-use crate::error::{ErrorKind, SessionError, classify_with, is_abort};
+mod over;
+
+use crate::error::{ErrorKind, SessionError, classify_with, is_abort, status_in};
 use crate::event::Event;
-use crate::judge::{self, Judgement, TurnReason};
+use crate::judge::TurnReason;
 use crate::redact::Redactor;
-use crate::session_event::{SessionEvent, ToolState, TurnEnd};
+use crate::session_event::{SessionEvent, ToolState};
 use crate::tools::tool_state;
-use crate::usage::{Meter, is_output};
-use crate::wire::{Ask, Message, MessageInfo, Part, SessionStatus};
+use crate::usage::{Meter, is_finished, is_output};
+use crate::wire::{Ask, MessageInfo, Part, SessionStatus};
 use std::collections::{HashSet, VecDeque};
+
+pub(crate) use over::{Look, Verdict};
 
 /// More errors in one turn say nothing new.
 const ERRORS_MAX: usize = 8;
@@ -33,17 +37,6 @@ pub(crate) enum Want {
     ResyncSoon,
 }
 
-/// What status and messages say about a turn whose events were missed.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Verdict {
-    /// It goes on.
-    Runs,
-    /// It is over.
-    Over(TurnReason),
-    /// It looks over, but a moment later may show more.
-    Unclear,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Idle,
@@ -56,14 +49,19 @@ pub(crate) struct Turn {
     session: String,
     directory: String,
     children: HashSet<String>,
+    /// Child sessions whose latest step is not finished.
+    children_at_work: HashSet<String>,
     phase: Phase,
     errors: Vec<SessionError>,
+    /// Those before the turn opened: its own, or a late echo of the turn before.
+    early_errors: Vec<SessionError>,
+    was_aborted: bool,
     model_output: bool,
     was_offline: bool,
     asked: VecDeque<String>,
     meter: Meter,
-    /// Looked over once already, with the same unclear result.
-    was_unclear: bool,
+    /// Looks in a row at which it seemed over, without a proof.
+    unclear_looks: u8,
     redactor: Redactor,
 }
 
@@ -73,13 +71,16 @@ impl Turn {
             session,
             directory,
             children: HashSet::new(),
+            children_at_work: HashSet::new(),
             phase: Phase::Idle,
             errors: Vec::new(),
+            early_errors: Vec::new(),
+            was_aborted: false,
             model_output: false,
             was_offline: false,
             asked: VecDeque::new(),
             meter: Meter::default(),
-            was_unclear: false,
+            unclear_looks: 0,
             redactor,
         }
     }
@@ -88,18 +89,30 @@ impl Turn {
         self.phase == Phase::Idle
     }
 
+    /// Child sessions whose steps may have gone on while nobody read the stream.
+    pub(crate) fn children_at_work(&self) -> impl Iterator<Item = &str> {
+        self.children_at_work.iter().map(String::as_str)
+    }
+
     /// A prompt is about to be sent.
     pub(crate) fn prompted(&mut self) {
         self.phase = Phase::Prompted;
         self.errors.clear();
+        self.early_errors.clear();
+        self.was_aborted = false;
         self.model_output = false;
         self.was_offline = false;
-        self.was_unclear = false;
+        self.unclear_looks = 0;
     }
 
     /// The prompt was not accepted.
     pub(crate) fn withdrawn(&mut self) {
         self.phase = Phase::Idle;
+    }
+
+    /// An abort was accepted. Of a prompt that had opened no turn yet nothing may be left to tell.
+    pub(crate) fn aborted(&mut self) {
+        self.was_aborted = !self.is_idle();
     }
 
     pub(crate) fn on_event(&mut self, event: &Event) -> Vec<Want> {
@@ -130,7 +143,6 @@ impl Turn {
             Event::Message(info) if self.is_ours(&info.session_id) => self.on_message(info),
             Event::Part { session, part } if self.is_ours(session) => self.on_part(part),
             Event::Delta { session, message } if self.is_ours(session) => {
-                self.model_output = true;
                 self.on_output(message, None)
             }
             Event::PermissionAsked(ask) if self.is_ours(&ask.session_id) => self.on_permission(ask),
@@ -156,7 +168,7 @@ impl Turn {
         }
     }
 
-    fn is_ours(&self, session: &str) -> bool {
+    pub(crate) fn is_ours(&self, session: &str) -> bool {
         session == self.session || self.children.contains(session)
     }
 
@@ -173,6 +185,8 @@ impl Turn {
             return Vec::new();
         }
         self.phase = Phase::Open;
+        self.early_errors = std::mem::take(&mut self.errors);
+        self.unclear_looks = 0;
         vec![Want::Tell(SessionEvent::TurnOpened)]
     }
 
@@ -212,6 +226,8 @@ impl Turn {
             SessionStatus::Idle | SessionStatus::Busy | SessionStatus::Other(_) => {
                 progress(false, None)
             }
+            // The gateway is asked again at once, after an offline wait was answered.
+            SessionStatus::Retry { attempt: 0, .. } => progress(false, None),
             SessionStatus::Retry {
                 attempt,
                 message,
@@ -237,10 +253,22 @@ impl Turn {
             // progress, it would look as if the turn went on, and nobody would judge it.
             return Vec::new();
         }
+        self.note_child(info);
         if self.meter.head(info) {
             self.tell_usage()
         } else {
             progress(false, None)
+        }
+    }
+
+    fn note_child(&mut self, info: &MessageInfo) {
+        if !self.children.contains(&info.session_id) {
+            return;
+        }
+        if is_finished(info) {
+            self.children_at_work.remove(&info.session_id);
+        } else {
+            self.children_at_work.insert(info.session_id.clone());
         }
     }
 
@@ -258,11 +286,12 @@ impl Turn {
         if !is_output(part) {
             return progress(false, tool);
         }
-        self.model_output = true;
         self.on_output(&part.message_id, tool)
     }
 
     fn on_output(&mut self, message: &str, tool: Option<ToolState>) -> Vec<Want> {
+        // Before the turn has opened it is an echo of the turn before.
+        self.model_output |= self.phase == Phase::Open;
         let mut wants = progress(true, tool);
         if self.meter.output(message) {
             wants.extend(self.tell_usage());
@@ -319,96 +348,8 @@ impl Turn {
         self.asked.push_back(id.to_owned());
         vec![Want::Tell(event)]
     }
-
-    /// Judges by what was read: the session's status and the messages since the prompt.
-    pub(crate) fn weigh(
-        &mut self,
-        status: Option<&SessionStatus>,
-        messages: &[Message],
-    ) -> Verdict {
-        if status.is_some_and(|status| *status != SessionStatus::Idle) {
-            self.was_unclear = false;
-            return Verdict::Runs;
-        }
-        let started = judge::assistants(messages).next().is_some();
-        match judge::reason_of(messages) {
-            TurnReason::Unfinished
-                if !started && self.errors.is_empty() && self.phase == Phase::Prompted =>
-            {
-                // The prompt may still be on its way in; how long to wait is the caller's choice.
-                Verdict::Unclear
-            }
-            // An error is reported a moment before it is written into the message.
-            reason @ TurnReason::Unfinished if self.was_unclear => {
-                Verdict::Over(if self.errors.is_empty() {
-                    reason
-                } else {
-                    TurnReason::Error
-                })
-            }
-            TurnReason::Unfinished => {
-                self.was_unclear = true;
-                Verdict::Unclear
-            }
-            reason => Verdict::Over(reason),
-        }
-    }
-
-    /// Takes over what events would have told: open turn, usage, output.
-    pub(crate) fn absorb(&mut self, messages: &[Message]) -> Vec<Want> {
-        let mut wants = Vec::new();
-        if judge::assistants(messages).next().is_some() {
-            wants.extend(self.on_open());
-        }
-        let mut changed = false;
-        for message in judge::assistants(messages) {
-            changed |= self.meter.message(message);
-        }
-        if changed {
-            wants.extend(self.tell_usage());
-        }
-        if judge::has_output(messages) && !self.model_output {
-            self.model_output = true;
-            wants.extend(progress(true, None));
-        }
-        wants
-    }
-
-    /// Ends the turn.
-    pub(crate) fn finish(&mut self, reason: TurnReason, messages: &[Message]) -> TurnEnd {
-        self.phase = Phase::Idle;
-        let judgement = match judge::judge(reason, &self.errors, messages) {
-            Judgement::Failed(error) => Judgement::Failed(SessionError {
-                // An error of the message itself has not passed the redactor yet.
-                text: self.redactor.clean(&error.text),
-                ..error
-            }),
-            other => other,
-        };
-        TurnEnd {
-            reason,
-            judgement,
-            text: judge::last_text(messages),
-            usage: self.meter.usage(),
-            model_output: self.model_output || judge::has_output(messages),
-        }
-    }
 }
 
 fn progress(output: bool, tool: Option<ToolState>) -> Vec<Want> {
     vec![Want::Tell(SessionEvent::Progress { output, tool })]
-}
-
-/// An HTTP status that the gateway's words name. Kilo's retry status has no field for it.
-fn status_in(message: &str) -> Option<u16> {
-    let lower = message.to_ascii_lowercase();
-    if lower.contains("rate limit") || lower.contains("too many requests") {
-        return Some(429);
-    }
-    let mut words = message.split(|c: char| !c.is_ascii_alphanumeric());
-    words.find_map(|word| {
-        word.parse()
-            .ok()
-            .filter(|code| word.len() == 3 && (400..600).contains(code))
-    })
 }

@@ -23,8 +23,7 @@ pub(crate) struct Meter {
 
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Step {
-    /// Its head was seen, and the model is its author. A prompt's text is a part as well.
-    is_models: bool,
+    /// Said by the head only: a prompt's text is a part as well, and never finished.
     is_finished: bool,
     has_output: bool,
     input: u64,
@@ -43,8 +42,7 @@ impl Meter {
     pub(crate) fn head(&mut self, info: &MessageInfo) -> bool {
         let (tokens, cache) = (&info.tokens, &info.tokens.cache);
         self.change(&info.id, |step| Step {
-            is_models: true,
-            is_finished: info.finish.is_some() || info.time.completed.is_some(),
+            is_finished: is_finished(info),
             input: count(tokens.input) + count(cache.read) + count(cache.write),
             output: count(tokens.output) + count(tokens.reasoning),
             cost: info.cost.max(0.0),
@@ -92,8 +90,8 @@ impl Meter {
 
 impl Step {
     fn usage(&self) -> Usage {
-        let is_unknown =
-            self.is_models && self.is_finished && self.has_output && self.input + self.output == 0;
+        let has_tokens = self.input > 0 || self.output > 0;
+        let is_unknown = self.is_finished && self.has_output && !has_tokens;
         Usage {
             input: self.input,
             output: self.output,
@@ -101,6 +99,11 @@ impl Step {
             unreported_steps: u64::from(is_unknown),
         }
     }
+}
+
+/// Whether the model has ended this step, well or not.
+pub(crate) fn is_finished(info: &MessageInfo) -> bool {
+    info.finish.is_some() || info.time.completed.is_some()
 }
 
 /// Whether a part is something that the model wrote.

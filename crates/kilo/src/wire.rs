@@ -150,7 +150,7 @@ pub enum SessionStatus {
     Busy,
     /// Waits before it asks the gateway again.
     Retry {
-        /// Counted from 1.
+        /// Counted from 1; 0 after an offline wait was answered.
         attempt: u64,
         /// The gateway's words.
         message: String,
@@ -197,6 +197,8 @@ pub struct Ask {
     pub session_id: String,
     /// What is asked, for people.
     pub text: String,
+    /// The message whose tool call waits, where that is told.
+    pub message_id: Option<String>,
 }
 
 impl Ask {
@@ -206,6 +208,10 @@ impl Ask {
             id: text(value, "id"),
             session_id: text(value, "sessionID"),
             text: ask_text(value),
+            message_id: value
+                .get("tool")
+                .map(|tool| text(tool, "messageID"))
+                .filter(|id| !id.is_empty()),
         };
         (!ask.id.is_empty() && !ask.session_id.is_empty()).then_some(ask)
     }

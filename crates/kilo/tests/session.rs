@@ -115,14 +115,18 @@ async fn nothing_and_half_done_are_not_answers() {
     let bench = Bench::new(&plain());
     let server = bench.start().await;
     let mut session = server.open_session(&bench.work(), "t").await.unwrap();
-    for mode in ["empty", "zero"] {
-        let (_, end) = turn(&mut session, &format!("[[fake: {mode}]]")).await;
-        assert_eq!(
-            (end.reason, &end.judgement),
-            (TurnReason::Completed, &Judgement::Empty),
-            "{mode}"
-        );
-    }
+    let (_, end) = turn(&mut session, "[[fake: empty]]").await;
+    assert_eq!(
+        (end.reason, &end.judgement),
+        (TurnReason::Completed, &Judgement::Empty)
+    );
+    // C11: a gateway that tells no usage says nothing by that; what it cost is unknown.
+    let (_, end) = turn(&mut session, "[[fake: zero]]").await;
+    assert!(
+        matches!(&end.judgement, Judgement::Answered { has_text: true, .. }),
+        "{end:?}"
+    );
+    assert_eq!(end.usage.unreported_steps, 1);
     let (_, end) = turn(&mut session, "[[fake: length]]").await;
     assert!(
         matches!(end.judgement, Judgement::Unfinished { .. }),

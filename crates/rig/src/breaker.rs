@@ -113,6 +113,11 @@ impl<P: PartialEq> Breaker<P> {
         matches!(self.state, BreakerState::Closed)
     }
 
+    /// Whether nothing passes.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, BreakerState::Open { .. })
+    }
+
     /// The class that shut it, unless it is closed.
     pub fn class(&self) -> Option<Class> {
         self.failure().map(|failure| failure.class)
@@ -326,7 +331,7 @@ mod tests {
 
     #[test]
     fn three_in_a_row_open_it_and_an_output_in_between_does_not() {
-        let mut breaker = Breaker::default();
+        let mut breaker: Breaker = Breaker::default();
         assert_eq!(fail(&mut breaker, Class::Crash, 1), Moved::No);
         assert_eq!(fail(&mut breaker, Class::Crash, 2), Moved::No);
         for _ in 0..4 {
@@ -342,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_cooldown_doubles_until_model_output_closes_it() {
-        let mut breaker = Breaker::default();
+        let mut breaker: Breaker = Breaker::default();
         assert_eq!(fail(&mut breaker, Class::Credentials, 0), Moved::Tripped);
         let wait = |b: &Breaker| match &b.state {
             BreakerState::Open { next_probe, .. } => next_probe.duration_ms,
@@ -363,7 +368,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_kept_and_bounded() {
-        let mut breaker = Breaker::default();
+        let mut breaker: Breaker = Breaker::default();
         let mut limited = failure(Class::RateLimited);
         limited.retry_after_ms = Some(i64::MAX);
         breaker.failed(&limited, false, Timestamp(0), &pace(), 0);

@@ -109,13 +109,25 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// What was spent on the day of `now`.
+    /// What was spent on the day of `now`. While the clock is behind the newest day, that day goes
+    /// on: a jump back would open its budget a second time.
     pub fn on(&self, now: Timestamp) -> Usage {
-        if self.day == utc_day(now) {
+        if utc_day(now) <= self.day {
             self.today
         } else {
             Usage::default()
         }
+    }
+
+    /// When the day ends on which that was spent.
+    pub fn day_ends(&self, now: Timestamp) -> Timestamp {
+        start_of(utc_day(now).max(self.day).saturating_add(1))
+    }
+
+    /// After a jump back the newest day is today, with all that was spent on it: nothing is held
+    /// back until a day that a wrong clock had shown.
+    pub(crate) fn rebase(&mut self, now: Timestamp) {
+        self.day = self.day.min(utc_day(now));
     }
 
     /// Adds what was just spent. A day that is past never comes back, whatever the clock does: a
@@ -137,7 +149,11 @@ pub fn utc_day(now: Timestamp) -> i64 {
 
 /// When the next UTC day begins.
 pub fn next_utc_day(now: Timestamp) -> Timestamp {
-    Timestamp(utc_day(now).saturating_add(1).saturating_mul(DAY_MS))
+    start_of(utc_day(now).saturating_add(1))
+}
+
+fn start_of(day: i64) -> Timestamp {
+    Timestamp(day.saturating_mul(DAY_MS))
 }
 
 #[cfg(test)]
@@ -178,5 +194,11 @@ mod tests {
         assert_eq!((spent.day, spent.today.input_tokens), (11, 2));
         assert_eq!(spent.total.input_tokens, 12);
         assert_eq!(next_utc_day(today), tomorrow);
+        assert_eq!(spent.on(today).input_tokens, 2, "its budget stays used");
+        assert_eq!(spent.day_ends(today), Timestamp(DAY_MS * 12));
+        spent.rebase(today);
+        assert_eq!(spent.on(today).input_tokens, 2);
+        assert_eq!(spent.day_ends(today), tomorrow);
+        assert_eq!(spent.on(tomorrow), Usage::default());
     }
 }

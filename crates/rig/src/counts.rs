@@ -58,8 +58,9 @@ impl RigRecord {
             hold,
             pause,
             budget,
-            spent: _,
+            spent,
             warned_day,
+            stopped_day,
             notices,
             preflight_no,
             event_no: _,
@@ -78,7 +79,9 @@ impl RigRecord {
             && *hold == other.hold
             && *pause == other.pause
             && *budget == other.budget
+            && spent.day == other.spent.day
             && *warned_day == other.warned_day
+            && *stopped_day == other.stopped_day
             && *notices == other.notices
             && *preflight_no == other.preflight_no
             && *patrolled_at == other.patrolled_at
@@ -100,6 +103,10 @@ mod tests {
         let old = RigRecord {
             event_no: 5,
             latest_at: Timestamp(9),
+            spent: Spent {
+                day: 3,
+                ..Spent::default()
+            },
             ..RigRecord::default()
         };
         let new = RigRecord {
@@ -120,6 +127,11 @@ mod tests {
         caught_up.catch_up(old.counts());
         assert_eq!(caught_up, new, "what is behind changes nothing");
         let others = [
+            // A day may go back with the clock, so it is none of them.
+            RigRecord {
+                spent: Spent::default(),
+                ..old.clone()
+            },
             RigRecord {
                 preflight_no: 1,
                 ..old.clone()

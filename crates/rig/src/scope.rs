@@ -162,18 +162,26 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The class of the failure behind it, where there is one.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Refusal::Breaker { class, .. } | Refusal::Probing { class, .. } => Some(*class),
+            Refusal::Full { .. } | Refusal::Budget { .. } | Refusal::Paused { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Breaker { scope, class, text } => {
-                write!(f, "the breaker of {scope} is open: {class}: {text}")
+                write!(f, "{class}: {text} (the breaker of {scope} is open)")
             }
-            Refusal::Probing { scope, class } => {
-                write!(
-                    f,
-                    "the breaker of {scope} is half open after {class}, and another dispatch is its probe"
-                )
-            }
+            Refusal::Probing { scope, class } => write!(
+                f,
+                "{class}: the breaker of {scope} is half open, and another dispatch is its probe"
+            ),
             Refusal::Full { slots } => write!(f, "all {slots} slots of the town are taken"),
             Refusal::Budget { limit } => {
                 write!(f, "the town's budget of the day is used up ({limit})")

@@ -67,6 +67,9 @@ pub struct RigRecord {
     /// The UTC day on which people were last warned of its budget.
     #[serde(default)]
     pub warned_day: Option<i64>,
+    /// The UTC day on which people were last told that its budget is used up.
+    #[serde(default)]
+    pub stopped_day: Option<i64>,
     /// The newest notices of its town, so that a repeated one changes nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<u64>,

@@ -143,9 +143,15 @@ fn a_retry_does_not_wake_a_deleted_agent() {
     let mut bench = Bench::new();
     let agent = get_or_create(&mut bench, Role::Polecat).id;
     let bead = bead_for(&mut bench, &agent);
-    bench.ok(Input::Cancel { bead: bead.clone() });
+    bench.ok(Input::Cancel {
+        bead: bead.clone(),
+        by: support::person(),
+    });
     bench.ok(delete(&agent));
-    bench.ok(Input::Retry { bead: bead.clone() });
+    bench.ok(Input::Retry {
+        bead: bead.clone(),
+        by: support::person(),
+    });
     assert_eq!(bench.bead(&bead).phase, Phase::Open);
 }
 

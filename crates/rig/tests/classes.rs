@@ -11,8 +11,8 @@ mod support;
 
 use support::{Bench, DAY_MS, MINUTE_MS, config, failed};
 use wellhead_rig::{
-    Class, CredentialSource, Effect, Failure, Input, NewBead, Phase, Policy, Preflight, Report,
-    RigConfig, Stage, Timestamp, Trip,
+    Class, CredentialSource, Effect, EventType, Failure, Input, NewBead, Phase, Policy, Preflight,
+    Reach, Report, RigConfig, Stage, Timestamp, Trip,
 };
 
 const WEEK_MS: i64 = 7 * DAY_MS;
@@ -134,18 +134,30 @@ fn charged_classes_leave_growing_gaps() {
     }
 }
 
+/// Shared scopes are their town's: `tests/town.rs` has the same for each of those.
 #[test]
-fn scopes_that_are_shut_are_probed_at_longer_and_longer_gaps() {
-    for class in [Class::Credentials, Class::Billing, Class::RateLimited] {
-        let (_, sent) = fail_for_ever(class);
-        let gaps: Vec<i64> = sent
-            .windows(2)
-            .map(|pair| pair[1].since_ms(pair[0]))
-            .collect();
-        assert!(gaps.first() >= Some(&MINUTE_MS), "{class}: {gaps:?}");
-        assert!(gaps.last() >= Some(&(30 * MINUTE_MS)), "{class}: {gaps:?}");
-        let longest = gaps.iter().max();
-        assert!(longest <= Some(&(31 * MINUTE_MS)), "{class}: {gaps:?}");
+fn a_repository_that_is_out_of_reach_is_probed_at_longer_and_longer_gaps() {
+    let (bench, sent) = fail_for_ever(Class::Git);
+    let gaps: Vec<i64> = sent
+        .windows(2)
+        .map(|pair| pair[1].since_ms(pair[0]))
+        .collect();
+    assert!(gaps.first() >= Some(&MINUTE_MS), "{gaps:?}");
+    assert!(gaps.last() >= Some(&(30 * MINUTE_MS)), "{gaps:?}");
+    let longest = gaps.iter().max();
+    assert!(longest <= Some(&(31 * MINUTE_MS)), "{gaps:?}");
+    assert!(bench.count(EventType::BreakerTripped) >= 1);
+}
+
+#[test]
+fn what_speaks_against_a_shared_scope_leaves_the_rigs_own_breaker_closed() {
+    let shared = Class::ALL
+        .into_iter()
+        .filter(|class| !matches!(class.reach(), Reach::Rig | Reach::Nobody));
+    for class in shared {
+        let (bench, _) = fail_for_ever(class);
+        assert!(bench.rig.record().breaker.is_closed(), "{class}");
+        assert_eq!(bench.count(EventType::BreakerTripped), 0, "{class}");
     }
 }
 

@@ -18,7 +18,8 @@ fn beat(bench: &mut Bench, order: &wellhead_rig::DispatchOrder, life: &str) {
         dispatch: order.dispatch.clone(),
         incarnation: Incarnation::new(life).expect("a valid id"),
         progress_at,
-        in_tool: false,
+        tool_since: None,
+        repeats: 0,
         output: true,
         usage: Usage::default(),
     };
@@ -108,7 +109,6 @@ fn a_keeper_that_finds_its_sessions_alive_goes_on_with_them() {
         incarnation: Incarnation::new("life-2").expect("a valid id"),
         live: vec![order.dispatch.clone()],
         unreported: Vec::new(),
-        credential: None,
     });
     assert_eq!(bench.stops(), []);
     for _ in 0..20 {
@@ -126,7 +126,6 @@ fn a_container_that_lost_its_sessions_is_asked_about_each_once() {
             incarnation: Incarnation::new(life).expect("a valid id"),
             live: Vec::new(),
             unreported: Vec::new(),
-            credential: None,
         });
     }
     assert_eq!(bench.stops(), std::slice::from_ref(&order.dispatch));
@@ -143,7 +142,6 @@ fn an_order_that_was_not_taken_yet_waits_for_the_next_container() {
         incarnation: Incarnation::new("life-2").expect("a valid id"),
         live: Vec::new(),
         unreported: Vec::new(),
-        credential: None,
     });
     assert_eq!(bench.stops(), [], "it is still in the outbox");
     bench.ok(Input::AgentStarted {

@@ -324,10 +324,7 @@ fn reviewed_work_waits_for_a_person_with_one_event() {
 fn what_proved_nothing_costs_nothing() {
     for outcome in [
         Outcome::NeverStarted,
-        Outcome::Refused {
-            text: "full".to_owned(),
-            until: wellhead_rig::Timestamp(support::EPOCH_MS + 5_000),
-        },
+        support::full(wellhead_rig::Timestamp(support::EPOCH_MS + 5_000)),
     ] {
         let (mut bench, order) = Bench::dispatched();
         bench.ok(Bench::over(&order.dispatch, outcome));
@@ -363,7 +360,8 @@ fn a_silent_session_is_lost_and_a_late_beat_does_not_bring_it_back() {
         dispatch: order.dispatch.clone(),
         incarnation: Incarnation::new("life-1").expect("a valid id"),
         progress_at: None,
-        in_tool: false,
+        tool_since: None,
+        repeats: 0,
         output: false,
         usage: Usage::default(),
     });
@@ -430,7 +428,7 @@ fn an_external_completion_does_not_forget_what_the_agent_said() {
 #[test]
 fn a_probe_without_output_keeps_the_breaker_shut() {
     let (mut bench, order) = Bench::working();
-    bench.ok(Bench::over(&order.dispatch, failed(Class::Credentials)));
+    bench.ok(Bench::over(&order.dispatch, failed(Class::Git)));
     assert!(!bench.rig.record().breaker.is_closed());
     bench.run_for(2 * MINUTE_MS);
     bench.answer_checks(&Preflight::Passed);

@@ -28,7 +28,13 @@ fn order_inputs(order: &DispatchOrder) -> [(Input, &'static str); 5] {
     };
     [
         (close, "closed"),
-        (Input::Cancel { bead: bead.clone() }, "failed"),
+        (
+            Input::Cancel {
+                bead: bead.clone(),
+                by: support::person(),
+            },
+            "failed",
+        ),
         (Input::Unhook { agent }, "open"),
         (Input::DeleteBead { bead: bead.clone() }, "gone"),
         (patch(&bead, Status::Open), "open"),
@@ -185,7 +191,10 @@ fn a_retry_grants_prompts_and_forgets_none() {
     let bead = order.dispatch.bead;
     assert_eq!(bench.bead(&bead).status(), Status::Failed);
     assert_eq!(bench.bead(&bead).numbers.prompts, 3);
-    bench.ok(Input::Retry { bead: bead.clone() });
+    bench.ok(Input::Retry {
+        bead: bead.clone(),
+        by: support::person(),
+    });
     let mut sent = 0;
     while let Some(next) = bench.dispatch() {
         sent += 1;
@@ -203,7 +212,10 @@ fn a_retry_grants_prompts_and_forgets_none() {
 fn only_failed_work_is_retried() {
     let (mut bench, order) = Bench::working();
     let bead = order.dispatch.bead.clone();
-    let retry = Input::Retry { bead: bead.clone() };
+    let retry = Input::Retry {
+        bead: bead.clone(),
+        by: support::person(),
+    };
     assert!(matches!(bench.refused(retry.clone()), Refused::Conflict(_)));
     bench.ok(Bench::done(&order));
     bench.ok(Bench::over(&order.dispatch, completed(commit())));
@@ -212,9 +224,15 @@ fn only_failed_work_is_retried() {
         panic!("no escalation");
     };
     let bead = escalation.id;
-    bench.ok(Input::Cancel { bead: bead.clone() });
+    bench.ok(Input::Cancel {
+        bead: bead.clone(),
+        by: support::person(),
+    });
     assert!(matches!(
-        bench.refused(Input::Retry { bead }),
+        bench.refused(Input::Retry {
+            bead,
+            by: support::person()
+        }),
         Refused::Conflict(_)
     ));
 }

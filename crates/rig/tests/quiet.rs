@@ -97,7 +97,14 @@ fn a_rig_without_beads_has_no_alarm() {
 fn messages_and_escalations_are_no_work() {
     let mut bench = Bench::new();
     bench.ok(Input::Configure(config()));
-    bench.ok(Input::Escalate(NewBead::issue("help")));
+    let Reply::Bead(help) = bench.ok(Input::Escalate(NewBead::issue("help"))) else {
+        panic!("no escalation");
+    };
+    let told = bench.alarm.expect("a person is told again");
+    assert_eq!(told.since_ms(bench.now), 4 * HOUR_MS);
+    let by = support::person();
+    bench.ok(Input::Acknowledge { bead: help.id, by });
+    assert_eq!(bench.alarm, None, "and has seen it");
     let kind = wellhead_rig::BeadType::Message;
     let mail = NewBead {
         kind,
@@ -114,7 +121,11 @@ fn a_rig_whose_work_is_at_an_end_has_no_alarm() {
     bench.ok(Bench::over(&order.dispatch, completed(commit())));
     let cancelled = open_bead(&mut bench);
     assert!(bench.alarm.is_some());
-    bench.ok(Input::Cancel { bead: cancelled });
+    let by = support::person();
+    bench.ok(Input::Cancel {
+        bead: cancelled,
+        by,
+    });
     let status = |bead: &wellhead_rig::Bead| bead.status();
     let all: Vec<_> = bench.rig.beads().map(status).collect();
     assert_eq!(all, [Status::Closed, Status::Failed]);

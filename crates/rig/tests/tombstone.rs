@@ -74,9 +74,14 @@ fn every_later_write_is_refused_and_changes_nothing() {
             bead: bead.clone(),
             by: None,
         },
-        Input::Retry { bead: bead.clone() },
+        Input::Retry {
+            bead: bead.clone(),
+            by: support::person(),
+        },
         Input::DeleteBead { bead },
-        Input::ResetBreaker,
+        Input::ResetBreaker {
+            by: support::person(),
+        },
         Bench::done(&order),
     ] {
         assert_eq!(bench.refused(input), Refused::Deleted);

@@ -97,9 +97,11 @@ impl Containers {
         actix::Context<ContainerActor>: ToEnvelope<ContainerActor, M>,
     {
         let container = self.get(town).await;
-        let addr = container.map_err(|error| NotTaken(error.to_string()))?.addr;
+        let addr = container
+            .map_err(|error| NotTaken::Later(error.to_string()))?
+            .addr;
         let taken = addr.send(order).await;
-        taken.map_err(|error| NotTaken(error.to_string()))?
+        taken.map_err(|error| NotTaken::Later(error.to_string()))?
     }
 
     /// The handle of a town.

@@ -118,8 +118,15 @@ fn noted(sent: Result<(), actix::MailboxError>) -> Result<(), NotDelivered> {
 fn taken(answer: Result<Result<(), NotTaken>, actix::MailboxError>) -> Result<(), NotDelivered> {
     match answer {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(NotDelivered::new(error.to_string())),
+        Ok(Err(error)) => Err(not_taken(&error)),
         Err(error) => Err(NotDelivered::new(error.to_string())),
+    }
+}
+
+fn not_taken(error: &NotTaken) -> NotDelivered {
+    match error {
+        NotTaken::Later(_) => NotDelivered::new(error.to_string()),
+        NotTaken::Broken(_) => NotDelivered::poison(error.to_string()),
     }
 }
 
@@ -173,6 +180,7 @@ async fn report_to(rigs: &RigPort, rig: RigId, report: Report) -> Result<(), Not
 fn heard(answer: Result<Result<(), Unheard>, actix::MailboxError>) -> Result<(), NotDelivered> {
     match answer {
         Ok(Ok(()) | Err(Unheard::Stale)) => Ok(()),
+        Ok(Err(error @ Unheard::Broken(_))) => Err(NotDelivered::poison(error.to_string())),
         Ok(Err(error)) => Err(NotDelivered::new(error.to_string())),
         Err(error) => Err(NotDelivered::new(error.to_string())),
     }
@@ -212,8 +220,7 @@ async fn to_own_container(
     town: &ObjectId,
     effect: TownEffect,
 ) -> Result<(), NotDelivered> {
-    let failed = |error: String| NotDelivered::new(error);
-    let town = TownId::new(town.as_str()).map_err(|e| failed(e.to_string()))?;
+    let town = TownId::new(town.as_str()).map_err(|e| NotDelivered::poison(e.to_string()))?;
     let sent = match effect {
         TownEffect::CheckScope { no, scope, config } => {
             let check = CheckScope { no, scope, config };
@@ -237,7 +244,7 @@ async fn to_own_container(
             return Ok(());
         }
     };
-    sent.map_err(|error| failed(error.to_string()))
+    sent.map_err(|error| not_taken(&error))
 }
 
 /// From the directory to the rigs that it configures.

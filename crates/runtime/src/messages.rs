@@ -35,8 +35,14 @@ pub use durable::Alarm;
 
 /// Why a container did not take a message; it is sent again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the container did not take it: {0}")]
-pub struct NotTaken(pub String);
+pub enum NotTaken {
+    /// It can not now.
+    #[error("the container can not take it now: {0}")]
+    Later(String),
+    /// The message breaks whoever handles it: tried a few times, then it is a dead letter.
+    #[error("the container broke on it: {0}")]
+    Broken(String),
+}
 
 /// Why a report was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +53,37 @@ pub enum Unheard {
     /// The rig could not be asked, or could not store it; ask again.
     #[error("the rig can not take it now: {0}")]
     Later(String),
+    /// The report breaks the rig: tried a few times, then it is a dead letter.
+    #[error("the rig broke on it: {0}")]
+    Broken(String),
+}
+
+/// Whether the object broke on the message itself, and would again.
+fn is_broken(error: &durable::Error) -> bool {
+    matches!(
+        error,
+        durable::Error::Panicked { .. } | durable::Error::Encode { .. }
+    )
+}
+
+impl From<durable::Error> for NotTaken {
+    fn from(error: durable::Error) -> Self {
+        if is_broken(&error) {
+            Self::Broken(error.to_string())
+        } else {
+            Self::Later(error.to_string())
+        }
+    }
+}
+
+impl From<durable::Error> for Unheard {
+    fn from(error: durable::Error) -> Self {
+        if is_broken(&error) {
+            Self::Broken(error.to_string())
+        } else {
+            Self::Later(error.to_string())
+        }
+    }
 }
 
 /// Run an agent.

@@ -7,4 +7,5 @@
 pub use crate::{
     rig_actor::{Glance, Look, RigActor, RigEnv, Tell},
     town_actor::{LookTown, TellTown, TownActor, TownEnv, TownGlance, TownMail},
+    witness::{RigWitness, TownWitness, Witness},
 };

@@ -356,7 +356,7 @@ mod tests {
             Self { url, requests }
         }
 
-        async fn check(&self, model: Option<&str>) -> Checked {
+        async fn check(&self, model: Option<&str>) -> Result<Checked, Failure> {
             Kit::new(&self.url, Some(TOKEN))
                 .check(model, CredentialSource::Environment)
                 .await
@@ -396,7 +396,11 @@ mod tests {
             }
         }
 
-        async fn check(&self, model: Option<&str>, credentials: CredentialSource) -> Checked {
+        async fn check(
+            &self,
+            model: Option<&str>,
+            credentials: CredentialSource,
+        ) -> Result<Checked, Failure> {
             let config = RigConfig {
                 town_id: TownId::new("t").unwrap(),
                 name: "n".into(),
@@ -439,11 +443,8 @@ mod tests {
         }
     }
 
-    fn failed(checked: &Checked) -> &Failure {
-        match &checked.preflight {
-            Preflight::Failed(failure) => failure,
-            Preflight::Passed => panic!("it passed"),
-        }
+    fn failed(checked: &Result<Checked, Failure>) -> &Failure {
+        checked.as_ref().expect_err("it passed")
     }
 
     #[tokio::test]
@@ -455,8 +456,7 @@ mod tests {
             (None, "b/two"),
         ] {
             let checked = gateway.check(named).await;
-            assert_eq!(checked.preflight, Preflight::Passed);
-            assert_eq!(checked.model.as_deref(), Some(found));
+            assert_eq!(checked.unwrap().model, found);
         }
         let requests = gateway.requests.lock().await;
         assert_eq!(
@@ -507,10 +507,8 @@ mod tests {
             failure.text
         );
         let empty = Gateway::answering("200 OK", "", r#"{"data":[]}"#).await;
-        assert_eq!(
-            empty.check(Some("z/big")).await.preflight,
-            Preflight::Passed
-        );
+        let passed = empty.check(Some("z/big")).await.unwrap();
+        assert!(!passed.is_priced, "an empty list says nothing of prices");
     }
 
     #[tokio::test]
@@ -545,7 +543,6 @@ mod tests {
             "{:?}",
             failed(&checked)
         );
-        assert_eq!(checked.model, None);
     }
 
     #[tokio::test]
@@ -565,11 +562,10 @@ mod tests {
         // Installed since: not being there is not remembered, being there is.
         kit.search.setting = program;
         let checked = kit.check(None, CredentialSource::Environment).await;
-        assert_eq!(checked.preflight, Preflight::Passed);
+        assert_eq!(checked.unwrap().model, "b/two");
         std::fs::remove_file(kit.dir.path().join("kilo")).unwrap();
         std::fs::remove_dir_all(kit.dir.path().join("repo")).unwrap();
         let checked = kit.check(None, CredentialSource::Environment).await;
         assert_eq!(failed(&checked).class, Class::Git);
-        assert_eq!(checked.model.as_deref(), Some("b/two"));
     }
 }

@@ -42,7 +42,7 @@ fn heard(answer: Result<Result<Reply, Refused>, durable::Error>) -> Result<Reply
         Ok(Ok(reply)) => Ok(reply),
         // Whatever a rig refuses of a report, it will refuse again: the session has no place.
         Ok(Err(_refused)) => Err(Unheard::Stale),
-        Err(error) => Err(Unheard::Later(error.to_string())),
+        Err(error) => Err(error.into()),
     }
 }
 

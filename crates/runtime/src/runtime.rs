@@ -21,6 +21,7 @@ use crate::{
     containers::{Containers, Parts, SWEEP_GRACE},
     data_dir::{DataDir, DataDirError},
     directory::{Directory, DirectoryActor},
+    letters::{Letter, Letters},
     mail::{DirectoryMail, RigMail, TownPost},
     news::{BreakerNews, Newsroom},
     preflight::http_client,
@@ -81,6 +82,7 @@ struct Inner {
     kilo_install: PathBuf,
     changes: Changes,
     news: Newsroom,
+    letters: Letters,
     actors: Mutex<Option<ActorThread>>,
 }
 
@@ -132,10 +134,9 @@ impl Runtime {
                 what: "a thread",
                 reason: error.to_string(),
             })?;
-        let changes = Changes::new();
         let env = RigEnv {
-            changes,
             numbers_from,
+            ..RigEnv::alone()
         };
         Self::wire(settings, data, vault, host, env, actors).await
     }
@@ -170,7 +171,8 @@ impl Runtime {
             containers: Arc::clone(&slots.containers),
             news: news.clone(),
         };
-        let towns = host.namespace::<TownActor>(TownEnv::of(&changes), Arc::new(town_post));
+        let towns =
+            host.namespace::<TownActor>(TownEnv::told_by(changes.clone()), Arc::new(town_post));
         let desk = RigDesk::new(rigs.clone());
         let desk = RigDesk::start_in_arbiter(&actors.arbiter(), move |_| desk);
         let port = rig_desk::port(&desk);
@@ -198,6 +200,10 @@ impl Runtime {
         });
         // From here on the outboxes find their receivers. Each slot is set once.
         let _ = slots.rigs.set(port);
+        let letters = Letters {
+            rigs: rigs.clone(),
+            towns: towns.clone(),
+        };
         let _ = slots.towns.set(towns);
         let _ = slots.directory.set(directory.clone());
         let _ = slots.containers.set(containers.clone());
@@ -213,6 +219,7 @@ impl Runtime {
             kilo_install,
             changes,
             news,
+            letters,
             actors,
         };
         let runtime = Self {
@@ -264,6 +271,28 @@ impl Runtime {
             scopes.into_iter().map(with_guard).collect()
         };
         self.town(&config.town_id)?.look(guards).await
+    }
+
+    /// Messages between rigs and towns that were given up after many tries.
+    ///
+    /// # Errors
+    /// The store can not answer.
+    pub async fn dead_letters(&self) -> Result<Vec<Letter>, Error> {
+        self.inner.letters.all().await
+    }
+
+    /// Sends a dead letter again (`again`), or drops it; whether there was one.
+    ///
+    /// # Errors
+    /// The store can not answer, or `id` is none.
+    pub async fn settle_dead_letter(
+        &self,
+        sender: &str,
+        id: &str,
+        seq: u64,
+        again: bool,
+    ) -> Result<bool, Error> {
+        self.inner.letters.settle(sender, id, seq, again).await
     }
 
     /// News of breakers that open and close from now on.

@@ -4,7 +4,11 @@
 //! alarm together. Takes no decision; [`rig::town::Town::step`] does. Knows no process and no
 //! session; the container runs what the town grants.
 
-use durable::{AlarmFailed, ClockJump, Handle, Message, Object, ObjectId, Records, Turn};
+use std::sync::Arc;
+
+use durable::{
+    AlarmFailed, ClockJump, DeadLetter, Handle, Message, Object, ObjectId, Records, Turn,
+};
 use rig::{
     Env, Limit, Report, RigId, Timestamp,
     town::{
@@ -15,37 +19,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
+    letters::name_of_town,
     once::{Json, Memory, Once, Said},
     rig_actor::Changes,
+    witness::TownWitness,
 };
 
 const RECORD_KEY: &str = "town";
 const ENTRY_PREFIX: &str = "dispatch/";
+
+/// What every town of a runtime shares.
+#[derive(Clone, Default)]
+pub struct TownEnv {
+    changes: Option<Changes>,
+    witness: Option<Arc<TownWitness>>,
+}
+
+impl TownEnv {
+    /// With somebody who looks on at every step.
+    pub fn seen_by(witness: Arc<TownWitness>) -> Self {
+        Self {
+            witness: Some(witness),
+            ..Self::default()
+        }
+    }
+
+    /// Tells those who watch that something has changed.
+    pub(crate) fn told_by(changes: Changes) -> Self {
+        Self {
+            changes: Some(changes),
+            ..Self::default()
+        }
+    }
+}
+
+impl std::fmt::Debug for TownEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TownEnv").finish_non_exhaustive()
+    }
+}
 
 /// A town as a durable object.
 #[derive(Debug)]
 pub struct TownActor {
     town: Town,
     memory: Memory,
-    changes: Changes,
-}
-
-/// What every town of a runtime shares.
-#[derive(Clone, Debug)]
-pub struct TownEnv {
-    changes: Changes,
-}
-
-impl TownEnv {
-    /// For a host of its own: nobody watches.
-    pub fn alone() -> Self {
-        Self::of(&Changes::new())
-    }
-
-    pub(crate) fn of(changes: &Changes) -> Self {
-        let changes = changes.clone();
-        Self { changes }
-    }
+    env: TownEnv,
 }
 
 /// One input for the core.
@@ -129,7 +148,7 @@ impl TownActor {
             changes,
             effects,
             reply,
-        } = self.town.step(input, env);
+        } = self.decide(turn.id(), input, env);
         if changes.is_empty() && effects.is_empty() {
             return reply;
         }
@@ -148,8 +167,23 @@ impl TownActor {
             Some(at) => turn.set_alarm(at.0),
             None => turn.delete_alarm(),
         }
-        self.changes.bump();
+        if let Some(witness) = &self.env.witness {
+            let alarm = turn.alarm().map(Timestamp);
+            witness.applied(turn.id(), &self.town, alarm, env.now);
+        }
+        if let Some(changes) = &self.env.changes {
+            changes.bump();
+        }
         reply
+    }
+
+    fn decide(&self, id: &ObjectId, input: TownInput, env: Env) -> TownStep {
+        let Some(witness) = &self.env.witness else {
+            return self.town.step(input, env);
+        };
+        let step = self.town.step(input.clone(), env);
+        witness.decided(id, &self.town, &input, &step, env.now);
+        step
     }
 }
 
@@ -162,14 +196,18 @@ impl Object for TownActor {
     type Env = TownEnv;
     type Effect = TownMail;
 
-    fn load(_id: &ObjectId, records: &Records<'_>, env: &TownEnv) -> Result<Self, durable::Error> {
+    fn load(id: &ObjectId, records: &Records<'_>, env: &TownEnv) -> Result<Self, durable::Error> {
         let record = records.get::<TownRecord>(RECORD_KEY)?.unwrap_or_default();
         let entries = records.all::<Entry>(ENTRY_PREFIX)?;
         let entries = entries.into_iter().map(|(_, entry)| entry);
+        let town = Town::from_records(record, entries);
+        if let Some(witness) = &env.witness {
+            witness.loaded(id, &town);
+        }
         Ok(Self {
-            town: Town::from_records(record, entries),
+            town,
             memory: Memory::load(records)?,
-            changes: env.changes.clone(),
+            env: env.clone(),
         })
     }
 
@@ -180,6 +218,12 @@ impl Object for TownActor {
     ) -> Result<(), AlarmFailed> {
         self.advance(turn, TownInput::Alarm);
         Ok(())
+    }
+
+    fn dead_letter(&mut self, turn: &mut Turn<'_, TownMail>, letter: DeadLetter<TownMail>) {
+        // Kept in the list; whoever waits for it has a deadline of its own and asks again.
+        let what = name_of_town(&letter.effect.into());
+        tracing::error!(town = %turn.id(), what, reason = letter.reason, "a message was given up");
     }
 
     fn clock_jumped(&mut self, turn: &mut Turn<'_, TownMail>, _jump: ClockJump) {
@@ -279,7 +323,7 @@ mod tests {
     async fn a_new_life_reports_what_was_taken_as_lost() {
         let host = Host::start(Store::memory().unwrap(), durable::Settings::default()).unwrap();
         let (post, mut mail) = mpsc::unbounded_channel();
-        let towns = host.namespace::<TownActor>(TownEnv::alone(), Arc::new(Post(post)));
+        let towns = host.namespace::<TownActor>(TownEnv::default(), Arc::new(Post(post)));
         let town = towns.stub(&ObjectId::from_name("town").unwrap());
         let rig = RigId::new("rig").unwrap();
         let bead = BeadId::new("bead").unwrap();

@@ -13,15 +13,16 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use tokio::task::AbortHandle;
 
 use super::acked::Acked;
-use super::call::{Call, Permit};
+use super::call::{Asked, Permit};
 use super::core::Core;
 use super::registry::{Registry, SleepAnswer};
+use super::strikes::Strikes;
 use crate::commit::Origin;
 use crate::keys::ObjectKeys;
 use crate::meta::{self, Meta};
 use crate::outbox::{Outbox, Retries};
 use crate::timers::{Kind, Target};
-use crate::{Deliver, Error, Object, ObjectId};
+use crate::{Deliver, Error, NotDelivered, Object, ObjectId};
 
 /// What all objects of a namespace share.
 pub(super) struct Shared<O: Object> {
@@ -71,46 +72,6 @@ pub(super) struct Live<O> {
     pub(super) meta: Meta,
     /// Whether a meta record exists, or is on its way to disk.
     pub(super) stored: bool,
-}
-
-/// Twice the longest rest.
-const STRIKES_KEPT_MS: i64 = 2_048_000;
-
-/// Failures in a row. Too many of them rest the object, so that it cannot occupy the host.
-#[derive(Debug, Default)]
-pub(super) struct Strikes {
-    pub(super) count: u32,
-    until: i64,
-    /// Until then the count is worth a place in memory.
-    told_until: i64,
-    reason: String,
-}
-
-impl Strikes {
-    pub(super) fn add(&mut self, now: i64, error: &Error) {
-        self.count = self.count.saturating_add(1);
-        self.reason = error.to_string();
-        self.told_until = now.saturating_add(STRIKES_KEPT_MS);
-        if let Some(over) = self.count.checked_sub(meta::COUNTED_FAILURES) {
-            self.until = now.saturating_add(meta::own_retry_ms(over.saturating_add(1)));
-        }
-    }
-
-    fn matter(&self, now: i64) -> bool {
-        self.count > 0 && now < self.told_until
-    }
-
-    pub(super) fn check(&self, now: i64, id: &ObjectId) -> Result<(), Error> {
-        if now >= self.until {
-            return Ok(());
-        }
-        let (object, reason) = (id.to_string(), self.reason.clone());
-        Err(Error::Quarantined {
-            object,
-            until: self.until,
-            reason,
-        })
-    }
 }
 
 impl<O: Object> ObjectActor<O> {
@@ -176,7 +137,7 @@ impl<O: Object> ObjectActor<O> {
             (Phase::Live(_), Kind::Alarm) => self.check_alarm(addr),
             (Phase::Live(_), Kind::Outbox) => self.pump(addr),
             (Phase::Draining | Phase::Loading, _) => self.parked_wakes.push(kind),
-            (Phase::Cold, Kind::Outbox) if self.outbox.is_some() => self.pump(addr),
+            (Phase::Cold, Kind::Outbox) if self.can_pump_cold() => self.pump(addr),
             (Phase::Cold, _) => {
                 self.parked_wakes.push(kind);
                 self.begin_load(addr);
@@ -199,6 +160,7 @@ impl<O: Object> ObjectActor<O> {
     fn on_drained(&mut self, addr: &Addr<Self>) {
         self.phase = Phase::Cold;
         self.renew();
+        self.park_to_bury();
         if !self.parked.is_empty() || !self.parked_wakes.is_empty() {
             self.begin_load(addr);
         }
@@ -261,7 +223,7 @@ impl<O: Object> ObjectActor<O> {
             }
         }
         for step in std::mem::take(&mut self.parked) {
-            step.call.refuse(error.clone());
+            step.asked.refuse(error.clone());
         }
     }
 }
@@ -282,8 +244,8 @@ impl<O: Object> Actor for ObjectActor<O> {
 }
 
 /// From the registry: one message for the object. The permit bounds how many there are.
-pub(super) struct Step<O> {
-    pub(super) call: Box<dyn Call<O>>,
+pub(super) struct Step<O: Object> {
+    pub(super) asked: Asked<O>,
     pub(super) permit: Permit,
 }
 
@@ -293,13 +255,18 @@ pub(super) struct Wake(pub(super) Kind);
 /// From the committer: nothing of an earlier instance is under way any more.
 pub(super) struct Drained;
 
-/// From the committer: effects up to this number are durable and may leave.
-pub(super) struct Flushed(pub(super) u64);
+/// From the committer: effects are durable and may leave.
+pub(super) enum Flushed {
+    /// All that turns have sent up to this number.
+    UpTo(u64),
+    /// One that was a dead letter.
+    Retried(u64),
+}
 
 /// From a delivery: it has ended.
 pub(super) struct Landed {
     pub(super) seq: u64,
-    pub(super) result: Result<(), String>,
+    pub(super) result: Result<(), NotDelivered>,
 }
 
 /// From the registry: leave memory, if nothing is under way.
@@ -386,8 +353,8 @@ impl<O: Object> Handler<Drained> for ObjectActor<O> {
 impl<O: Object> Handler<Flushed> for ObjectActor<O> {
     type Result = ();
 
-    fn handle(&mut self, Flushed(seq): Flushed, ctx: &mut Self::Context) {
-        self.on_flushed(seq, &ctx.address());
+    fn handle(&mut self, flushed: Flushed, ctx: &mut Self::Context) {
+        self.on_flushed(flushed, &ctx.address());
     }
 }
 

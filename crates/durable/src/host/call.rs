@@ -1,4 +1,5 @@
-//! One request on its way: the message, and the way back to its caller.
+//! One request on its way: the message, or what is wanted of a dead letter, and the way back to
+//! its caller.
 //!
 //! The message's type ends here, so that actors handle all kinds of messages of an object alike.
 
@@ -13,6 +14,31 @@ use crate::{Error, Handle, Message, Object, Turn};
 
 /// Answers the caller once: with the reply that is held back, or with the error.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// What an object's actor is asked for from outside.
+pub(super) enum Asked<O: Object> {
+    Message(Box<dyn Call<O>>),
+    /// Boxed, because actors have to be movable and an effect need not be.
+    Letter(Box<Mend<O::Effect>>),
+}
+
+impl<O: Object> Asked<O> {
+    /// Answers without a step.
+    pub(super) fn refuse(self, error: Error) {
+        match self {
+            Self::Message(call) => call.refuse(error),
+            Self::Letter(mend) => drop(mend.reply.send(Err(error))),
+        }
+    }
+}
+
+/// Ends a dead letter. Answers whether there was one.
+pub(super) struct Mend<E> {
+    pub(super) seq: u64,
+    /// What goes back to the outbox; none if the letter is dropped.
+    pub(super) again: Option<E>,
+    pub(super) reply: oneshot::Sender<Result<bool, Error>>,
+}
 
 /// A message without its type.
 pub(super) trait Call<O: Object>: Send {
@@ -62,7 +88,7 @@ pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| panic_text(&*payload))
 }
 
-fn panic_text(payload: &(dyn Any + Send)) -> String {
+pub(super) fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no text").chars().take(500).collect()

@@ -1,4 +1,5 @@
-//! How an object's effects leave: after their commit, bounded, repeated until acknowledged.
+//! How an object's effects leave: after their commit, bounded, repeated until acknowledged. What
+//! becomes of those that are refused for good is in `burial`.
 //!
 //! The outbox on disk is its own index: at start every object that has one is woken, so a crash
 //! strands no effect and no wake time has to be written beside each effect.
@@ -10,9 +11,12 @@ use std::time::Duration;
 use actix::Addr;
 use futures_util::FutureExt;
 
-use super::actor::{Landed, ObjectActor};
-use super::call::caught;
+use super::acked::Accepted;
+use super::actor::{Flushed, Landed, ObjectActor};
+use super::call::{caught, panic_text};
+use super::core::Core;
 use crate::clock::BoxFuture;
+use crate::commit::Slot;
 use crate::storage::Op;
 use crate::timers::Kind;
 use crate::{Envelope, NotDelivered, Object};
@@ -22,15 +26,18 @@ use crate::{Envelope, NotDelivered, Object};
 const LOOK_AGAIN_MS: i64 = 60_000;
 
 impl<O: Object> ObjectActor<O> {
-    pub(super) fn on_flushed(&mut self, seq: u64, addr: &Addr<Self>) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.committed(seq);
+    pub(super) fn on_flushed(&mut self, flushed: Flushed, addr: &Addr<Self>) {
+        match (&mut self.outbox, flushed) {
+            (Some(outbox), Flushed::UpTo(seq)) => outbox.committed(seq),
+            (Some(outbox), Flushed::Retried(seq)) => outbox.returned(seq),
+            (None, _) => {}
         }
         self.pump(addr);
     }
 
     /// Begins as many deliveries as may be under way and sets the time of the next repetition.
     pub(super) fn pump(&mut self, addr: &Addr<Self>) {
+        self.bury(addr);
         let core = std::sync::Arc::clone(&self.shared.core);
         let Some(outbox) = &mut self.outbox else {
             return;
@@ -66,7 +73,7 @@ impl<O: Object> ObjectActor<O> {
         actix::spawn(async move {
             let result = match attempt {
                 Ok(attempt) => landed(attempt, timeout).await,
-                Err(panic) => Err(panic),
+                Err(panic) => Err(NotDelivered::poison(panic)),
             };
             addr.do_send(Landed { seq, result });
         });
@@ -78,59 +85,77 @@ impl<O: Object> ObjectActor<O> {
         let Some(outbox) = &mut self.outbox else {
             // It is being read again, and will not have this one.
             if result.is_ok() {
-                self.acked.add(seq);
+                self.acked.add(seq, true);
             }
             return;
         };
         match result {
-            Ok(()) if outbox.acknowledged(seq) => self.acked.add(seq),
-            Ok(()) => {}
-            Err(reason) => {
-                tracing::debug!(object = %self.id, seq, reason, "an effect will be sent again");
+            Ok(()) => {
+                if let Some(refused) = outbox.gone(seq) {
+                    self.acked.add(seq, refused);
+                }
+            }
+            Err(error) if error.is_poison() => self.on_refused(seq, error.reason()),
+            Err(error) => {
+                tracing::debug!(object = %self.id, seq, %error, "an effect will be sent again");
                 outbox.failed(seq, now);
             }
         }
         self.forget_acked();
         self.pump(addr);
+        self.wake_to_bury(addr);
     }
 
     /// Removes acknowledged effects from disk; without a place in the queue the next turn does.
     pub(super) fn forget_acked(&mut self) {
         let shared = std::sync::Arc::clone(&self.shared);
-        let is_full = shared.core.committer.full().borrow().is_some();
-        if self.acked.is_empty() || is_full {
+        if self.acked.is_empty() {
             return;
         }
-        let Ok(slot) = shared.core.committer.reserve() else {
-            return;
-        };
-        let acked = self.take_acked();
-        let gone = acked
-            .into_iter()
-            .map(|seq| Op::Delete {
-                key: self.keys.effect(seq),
-            })
-            .collect();
-        self.submit(slot, None, gone, drop);
+        if let Some(slot) = shared.core.spare_slot() {
+            let gone = self.take_acked();
+            self.submit(slot, None, gone, drop);
+        }
     }
 
-    /// For the next batch that is submitted.
-    pub(super) fn take_acked(&mut self) -> Vec<u64> {
+    /// Removes acknowledged effects with the next batch that is submitted.
+    pub(super) fn take_acked(&mut self) -> Vec<Op> {
         let committed = self.committed.load(Ordering::Acquire);
-        self.acked.take(self.submitted + 1, committed)
+        let acked = self.acked.take(self.submitted + 1, committed);
+        let mut gone = Vec::with_capacity(acked.len());
+        for Accepted { seq, refused } in acked {
+            let key = self.keys.effect(seq);
+            gone.push(Op::Delete { key });
+            if refused {
+                let key = self.keys.tries(seq);
+                gone.push(Op::Delete { key });
+            }
+        }
+        gone
+    }
+}
+
+impl Core {
+    /// A place for a batch that nobody waits for: none while the disk is full, since a refused
+    /// write ends the lives of all objects.
+    pub(super) fn spare_slot(&self) -> Option<Slot<'_>> {
+        if self.committer.full().borrow().is_some() {
+            return None;
+        }
+        self.committer.reserve().ok()
     }
 }
 
 fn landed(
     attempt: BoxFuture<'static, Result<(), NotDelivered>>,
     timeout: Duration,
-) -> impl Future<Output = Result<(), String>> {
+) -> impl Future<Output = Result<(), NotDelivered>> {
     let attempt = std::panic::AssertUnwindSafe(attempt).catch_unwind();
     async move {
         match tokio::time::timeout(timeout, attempt).await {
-            Ok(Ok(result)) => result.map_err(|error| error.to_string()),
-            Ok(Err(_)) => Err("the delivery panicked".to_owned()),
-            Err(_) => Err("the delivery took too long".to_owned()),
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => Err(NotDelivered::poison(panic_text(&*panic))),
+            Err(_) => Err(NotDelivered::new("the delivery took too long")),
         }
     }
 }

@@ -12,6 +12,7 @@ use actix::{Addr, Handler, Message};
 use super::actor::{Live, ObjectActor, Phase, Shared};
 use super::call::caught;
 use crate::keys::{self, ObjectKeys};
+use crate::letters::Letters;
 use crate::meta::Meta;
 use crate::outbox::Outbox;
 use crate::storage::{Order, Read as Stored};
@@ -21,10 +22,14 @@ use crate::{Error, Object, ObjectId, Records, record};
 /// Effects read per call into the store.
 const PAGE: usize = 256;
 
+/// What is in an outbox, and the numbers of what refusals are left of without an effect: a program
+/// that knows of no refusals has removed it.
+type Stock<E> = (Outbox<E>, Vec<u64>);
+
 /// What was read for an object.
 struct Read<O: Object> {
     /// None if the actor has it in memory.
-    outbox: Option<Result<Outbox<O::Effect>, Error>>,
+    outbox: Option<Result<Stock<O::Effect>, Error>>,
     live: Result<Live<O>, Error>,
 }
 
@@ -95,10 +100,13 @@ impl<O: Object> ObjectActor<O> {
         }
         let loaded = loaded.and_then(|read| {
             if let Some(outbox) = read.outbox {
-                let mut outbox = outbox?;
+                let (mut outbox, strays) = outbox?;
                 outbox.resume(&std::mem::take(&mut self.retries));
-                for seq in self.acked.waiting() {
-                    outbox.acknowledged(*seq);
+                for accepted in self.acked.waiting() {
+                    outbox.gone(accepted.seq);
+                }
+                for seq in strays {
+                    self.acked.add(seq, true);
                 }
                 self.outbox = Some(outbox);
                 self.pump(addr);
@@ -174,22 +182,46 @@ fn read_object<O: Object>(
     })
 }
 
-fn read_outbox<E>(storage: &dyn Stored, namespace: &str, id: &ObjectId) -> Result<Outbox<E>, Error>
+fn read_outbox<E>(storage: &dyn Stored, namespace: &str, id: &ObjectId) -> Result<Stock<E>, Error>
 where
     E: Clone + serde::de::DeserializeOwned,
 {
-    let prefix = ObjectKeys::new(namespace, id).outbox();
-    let (mut start, end) = (prefix.clone(), keys::end_of(&prefix));
-    let mut outbox = Outbox::default();
+    let keys = ObjectKeys::new(namespace, id);
+    let (mut outbox, mut strays) = (Outbox::default(), Vec::new());
+    each(storage, &keys.outbox(), |key, value| {
+        let effect = record::open_json(id.as_str(), key, value)?;
+        outbox.restore(keys::effect_seq(key).unwrap_or_default(), effect);
+        Ok(())
+    })?;
+    if outbox.len() > 0 {
+        each(storage, &keys.all_tries(), |key, value| {
+            let seq = keys::effect_seq(key).unwrap_or_default();
+            let refused = record::open_json(id.as_str(), key, value)?;
+            if !outbox.restore_tries(seq, refused) {
+                strays.push(seq);
+            }
+            Ok(())
+        })?;
+    }
+    outbox.letters = Letters::read(storage, &keys, id)?;
+    Ok((outbox, strays))
+}
+
+/// Everything below a prefix, page by page.
+fn each(
+    storage: &dyn Stored,
+    prefix: &[u8],
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (mut start, end) = (prefix.to_vec(), keys::end_of(prefix));
     loop {
         let page = storage.scan(&start, &end, Order::Ascending, PAGE)?;
         for (key, value) in &page {
-            let effect = record::open_json(id.as_str(), key, value)?;
-            outbox.restore(keys::effect_seq(key).unwrap_or_default(), effect);
+            take(key, value)?;
         }
         match page.into_iter().nth(PAGE - 1) {
             Some((key, _)) => start = record::after(key),
-            None => return Ok(outbox),
+            None => return Ok(()),
         }
     }
 }

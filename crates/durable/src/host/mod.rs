@@ -9,6 +9,7 @@
 
 mod acked;
 mod actor;
+mod burial;
 mod call;
 mod chance;
 mod core;
@@ -25,6 +26,7 @@ mod registry;
 mod renew;
 mod settings;
 mod step;
+mod strikes;
 mod threads;
 
 pub use executor::Pace;

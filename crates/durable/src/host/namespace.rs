@@ -11,12 +11,13 @@ use actix::Addr;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::call::{Permit, Request};
+use super::call::{Asked, Mend, Permit, Request};
 use super::core::Core;
 use super::recovery;
 use super::registry::{Dispatch, Registry};
+use crate::keys::ObjectKeys;
 use crate::storage::Order;
-use crate::{Error, Handle, Message, Object, ObjectId, Records};
+use crate::{DeadLetter, Error, Handle, Message, Object, ObjectId, Records, letters};
 
 /// All objects of one kind on one host. Cheap to clone.
 pub struct Namespace<O: Object> {
@@ -59,6 +60,17 @@ impl<O: Object> Namespace<O> {
             .read(|storage| recovery::stored_ids(storage, O::NAMESPACE))
             .await
     }
+
+    /// The ids of objects that have dead letters, in order. None of them is woken.
+    ///
+    /// # Errors
+    /// As for `ids`.
+    pub async fn dead_lettered(&self) -> Result<Vec<ObjectId>, Error> {
+        self.inner
+            .core
+            .read(|storage| recovery::dead_lettered_ids(storage, O::NAMESPACE))
+            .await
+    }
 }
 
 /// The handle of one object. Cheap to clone.
@@ -87,35 +99,25 @@ impl<O: Object> Stub<O> {
     where
         O: Handle<M>,
     {
-        let sent = self.dispatch(message);
+        let (reply, answer) = oneshot::channel();
+        let sent = self.dispatch(Asked::Message(Box::new(Request { message, reply })));
         let core = Arc::clone(&self.inner.core);
         async move {
-            match sent?.await {
-                Ok(result) => result,
-                Err(_) if core.is_stopping() => Err(Error::Stopped),
-                Err(_) => Err(Error::OutcomeUnknown),
-            }
+            sent?;
+            heard(answer, &core).await
         }
     }
 
-    fn dispatch<M: Message>(
-        &self,
-        message: M,
-    ) -> Result<oneshot::Receiver<Result<M::Reply, Error>>, Error>
-    where
-        O: Handle<M>,
-    {
+    fn dispatch(&self, asked: Asked<O>) -> Result<(), Error> {
         self.inner.core.check()?;
         let route = self.route()?;
         let queued = Permit::take(&route.queued, self.inner.core.settings.arbiter_queue_max)?;
-        let (reply, answer) = oneshot::channel();
-        let call = Box::new(Request { message, reply });
         route.registry.do_send(Dispatch {
             id: self.id.clone(),
-            call,
+            asked,
             queued,
         });
-        Ok(answer)
+        Ok(())
     }
 
     fn route(&self) -> Result<&Route<O>, Error> {
@@ -155,6 +157,64 @@ impl<O: Object> Stub<O> {
             Records::new(storage, O::NAMESPACE, &id).scan(&prefix, from.as_deref(), limit, order)
         };
         self.inner.core.read(work).await
+    }
+}
+
+impl<O: Object> Stub<O> {
+    /// The object's dead letters by number, a hundred at most, read from disk without waking it.
+    ///
+    /// # Errors
+    /// As for `get`.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter<O::Effect>>, Error> {
+        let (id, keys) = (self.id.clone(), ObjectKeys::new(O::NAMESPACE, &self.id));
+        let work = move |storage: &dyn crate::storage::Read| letters::all(storage, &keys, &id);
+        self.inner.core.read(work).await
+    }
+
+    /// Sends a dead letter again, under the number that it always had, and with as many tries as
+    /// it had at first. Answers whether there was such a letter, when that is on disk. The object
+    /// is not told, and is woken only if there is one.
+    ///
+    /// # Errors
+    /// As for `send`; `Overloaded` also while the outbox is full.
+    pub async fn retry_dead_letter(&self, seq: u64) -> Result<bool, Error> {
+        match self.dead_letter(seq).await? {
+            Some(letter) => self.mend(seq, Some(letter.effect)).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Removes a dead letter for good. Answers whether there was one, when that is on disk. The
+    /// object is not told, and is woken only if there is one.
+    ///
+    /// # Errors
+    /// As for `send`.
+    pub async fn drop_dead_letter(&self, seq: u64) -> Result<bool, Error> {
+        match self.dead_letter(seq).await? {
+            Some(_) => self.mend(seq, None).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn dead_letter(&self, seq: u64) -> Result<Option<DeadLetter<O::Effect>>, Error> {
+        let (id, keys) = (self.id.clone(), ObjectKeys::new(O::NAMESPACE, &self.id));
+        let work = move |storage: &dyn crate::storage::Read| letters::one(storage, &keys, &id, seq);
+        self.inner.core.read(work).await
+    }
+
+    async fn mend(&self, seq: u64, again: Option<O::Effect>) -> Result<bool, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.dispatch(Asked::Letter(Box::new(Mend { seq, again, reply })))?;
+        heard(answer, &self.inner.core).await
+    }
+}
+
+/// What the host's end leaves of an answer.
+async fn heard<T>(answer: oneshot::Receiver<Result<T, Error>>, core: &Core) -> Result<T, Error> {
+    match answer.await {
+        Ok(result) => result,
+        Err(_) if core.is_stopping() => Err(Error::Stopped),
+        Err(_) => Err(Error::OutcomeUnknown),
     }
 }
 

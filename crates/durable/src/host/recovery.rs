@@ -140,6 +140,14 @@ pub(super) fn stored_ids(storage: &dyn Read, namespace: &str) -> Result<Vec<Obje
     failure.map_or(Ok(ids), Err)
 }
 
+/// The ids of a namespace that have dead letters.
+pub(super) fn dead_lettered_ids(
+    storage: &dyn Read,
+    namespace: &str,
+) -> Result<Vec<ObjectId>, Error> {
+    ids_below(storage, &keys::all_letters(namespace))
+}
+
 fn has_state(storage: &dyn Read, namespace: &str, id: &ObjectId) -> Result<bool, Error> {
     let own = keys::ObjectKeys::new(namespace, id);
     let any = |prefix: Vec<u8>| -> Result<bool, Error> {
@@ -147,7 +155,7 @@ fn has_state(storage: &dyn Read, namespace: &str, id: &ObjectId) -> Result<bool,
             .scan(&prefix, &keys::end_of(&prefix), Order::Ascending, 1)?
             .is_empty())
     };
-    if any(own.record(""))? || any(own.outbox())? {
+    if any(own.record(""))? || any(own.outbox())? || any(own.letters())? {
         return Ok(true);
     }
     let key = own.meta();

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 
 use super::actor::{Jumped, ObjectActor, Shared, Sleep, Step, Wake};
-use super::call::{Call, Permit};
+use super::call::{Asked, Permit};
 use crate::outbox::Retries;
 use crate::timers::Kind;
 use crate::{Object, ObjectId};
@@ -198,9 +198,9 @@ impl<O: Object> Actor for Registry<O> {
 }
 
 /// From a stub: a message for an object. The permit bounds how many wait on this arbiter.
-pub(super) struct Dispatch<O> {
+pub(super) struct Dispatch<O: Object> {
     pub(super) id: ObjectId,
-    pub(super) call: Box<dyn Call<O>>,
+    pub(super) asked: Asked<O>,
     pub(super) queued: Permit,
 }
 
@@ -264,13 +264,13 @@ impl<O: Object> Handler<Dispatch<O>> for Registry<O> {
     type Result = ();
 
     fn handle(&mut self, dispatch: Dispatch<O>, ctx: &mut Self::Context) {
-        let Dispatch { id, call, queued } = dispatch;
+        let Dispatch { id, asked, queued } = dispatch;
         drop(queued);
         let mailbox_max = self.shared.core.settings.mailbox_max;
         let entry = self.used(&id, false);
         match Permit::take(&entry.in_flight, mailbox_max) {
-            Ok(permit) => entry.addr.do_send(Step { call, permit }),
-            Err(error) => call.refuse(error),
+            Ok(permit) => entry.addr.do_send(Step { asked, permit }),
+            Err(error) => asked.refuse(error),
         }
         self.set_sweep(&ctx.address());
     }

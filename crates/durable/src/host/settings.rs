@@ -20,6 +20,8 @@ pub struct Settings {
     pub outbox_max: usize,
     /// Effects of one object that are under way at once.
     pub deliveries_max: usize,
+    /// After so many refusals for good an effect becomes a dead letter of its object.
+    pub poison_tries_max: u32,
     /// After this time an attempt to deliver counts as failed.
     pub deliver_timeout_ms: u64,
     /// After this time an object that is being loaded is given up.
@@ -44,6 +46,7 @@ impl Default for Settings {
             commit_queue_max: 16_384,
             outbox_max: 4_096,
             deliveries_max: 16,
+            poison_tries_max: 8,
             deliver_timeout_ms: 30_000,
             load_timeout_ms: 30_000,
             reads_max: 8,
@@ -68,6 +71,10 @@ impl Settings {
             ("outbox_max", self.outbox_max),
             ("deliveries_max", self.deliveries_max),
             ("reads_max", self.reads_max),
+            (
+                "poison_tries_max",
+                usize::try_from(self.poison_tries_max).unwrap_or(usize::MAX),
+            ),
             (
                 "idle_ms",
                 usize::try_from(self.idle_ms).unwrap_or(usize::MAX),

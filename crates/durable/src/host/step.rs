@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use actix::Addr;
 
 use super::actor::{Drained, Flushed, Live, ObjectActor, Phase, Step};
-use super::call::{Answer, caught};
+use super::call::{Answer, Asked, caught};
 use super::core::Core;
 use crate::commit::{Batch, Slot};
 use crate::meta::{self, Meta, Pending};
@@ -20,7 +20,7 @@ use crate::turn::{Start, Written};
 use crate::{Alarm, ClockJump, Error, Object, Turn};
 
 /// After a failed commit.
-const LOOK_AGAIN_MS: i64 = 2_000;
+pub(super) const LOOK_AGAIN_MS: i64 = 2_000;
 
 /// What a turn did to the alarm, as the alarm clock has to know it.
 enum NewAlarm {
@@ -33,12 +33,16 @@ impl<O: Object> ObjectActor<O> {
     /// The message's turn. The object is live.
     pub(super) fn step(&mut self, step: Step<O>, addr: &Addr<Self>) {
         if let Err(error) = self.tell_jump(addr) {
-            return step.call.refuse(error);
+            return step.asked.refuse(error);
         }
         if !matches!(self.phase, Phase::Live(_)) {
             return self.parked.push_front(step);
         }
-        let Step { call, permit } = step;
+        let Step { asked, permit } = step;
+        let call = match asked {
+            Asked::Message(call) => call,
+            Asked::Letter(mend) => return self.mend(*mend, permit, addr),
+        };
         let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
         let admitted = shared.core.admit(self.outbox.as_ref());
         let (slot, live) = match (admitted, &mut self.phase) {
@@ -189,7 +193,7 @@ impl<O: Object> ObjectActor<O> {
     }
 
     /// Hands the turn's writes to the committer; what waits for them leaves from there.
-    fn commit(
+    pub(super) fn commit(
         &mut self,
         slot: Slot<'_>,
         written: Written<O::Effect>,
@@ -236,7 +240,7 @@ impl<O: Object> ObjectActor<O> {
                     NewAlarm::Gone => core.timers.clear(&target),
                 }
                 if let Some(seq) = last {
-                    addr.do_send(Flushed(seq));
+                    addr.do_send(Flushed::UpTo(seq));
                 }
             } else {
                 // The alarm that is on disk may be any: the object has to look for itself.
@@ -270,15 +274,12 @@ impl<O: Object> ObjectActor<O> {
             Some(pending) => NewAlarm::At(pending.fire_at),
             None => NewAlarm::Gone,
         };
-        let acked = self.take_acked();
-        ops.extend(acked.into_iter().map(|seq| Op::Delete {
-            key: self.keys.effect(seq),
-        }));
+        ops.append(&mut self.take_acked());
         Ok((ops, new_alarm))
     }
 
     /// A turn that wrote nothing may still have read what is not durable yet.
-    fn answer_in_order(&mut self, slot: Slot<'_>, answer: Answer) {
+    pub(super) fn answer_in_order(&mut self, slot: Slot<'_>, answer: Answer) {
         if self.committed.load(Ordering::Acquire) == self.submitted {
             drop(slot);
             answer(Ok(()));
@@ -332,7 +333,7 @@ impl<O: Object> ObjectActor<O> {
 
 impl Core {
     /// A place for the batch, unless the outbox is full or the host takes no more.
-    fn admit<E: Clone>(&self, outbox: Option<&Outbox<E>>) -> Result<Slot<'_>, Error> {
+    pub(super) fn admit<E: Clone>(&self, outbox: Option<&Outbox<E>>) -> Result<Slot<'_>, Error> {
         self.check()?;
         if outbox.map_or(0, Outbox::len) >= self.settings.outbox_max {
             return Err(Error::Overloaded);
@@ -341,7 +342,7 @@ impl Core {
     }
 }
 
-fn start<O>(core: &Core, live: &Live<O>, alarm: Option<i64>) -> Start {
+pub(super) fn start<O>(core: &Core, live: &Live<O>, alarm: Option<i64>) -> Start {
     Start {
         now: core.now(),
         epoch: core.epoch,

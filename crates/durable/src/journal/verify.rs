@@ -2,6 +2,7 @@
 
 use super::replay::replay;
 use super::{Journal, keys, record};
+use crate::letters::Letters;
 use crate::meta::Meta;
 use crate::storage::{Entry, Order, Read};
 use crate::{Error, ObjectId};
@@ -17,6 +18,8 @@ pub struct Verified {
     pub objects: u64,
     /// Effects that no receiver has accepted yet.
     pub effects: u64,
+    /// Effects that were refused for good too often, and are kept.
+    pub dead_letters: u64,
     /// Alarms that are set.
     pub alarms: u64,
     /// The number of the last durable commit.
@@ -35,6 +38,8 @@ impl Journal {
         self.verify_tail(&mut found)?;
         self.walk(b"r/", |key, value| found.record(key, value))?;
         self.walk(b"o/", |key, value| found.effect(key, value))?;
+        self.walk(keys::TRIES, |key, value| found.sealed(key, value))?;
+        self.verify_letters(&mut found)?;
         let mut alarms = Vec::new();
         self.walk(b"m/", |key, value| found.meta(key, value, &mut alarms))?;
         for key in alarms {
@@ -70,6 +75,35 @@ impl Journal {
                 found.damaged(key, "the journal has another value than the view of it");
             }
         });
+        Ok(())
+    }
+
+    /// An object's list comes right before its letters, and says which they are.
+    fn verify_letters(&self, found: &mut Verified) -> Result<(), Error> {
+        let (mut list_key, mut listed) = (Vec::new(), Vec::new());
+        self.walk(keys::LETTERS, |key, value| {
+            let list = letter_list(key);
+            if list != list_key {
+                found.missing_letters(&list_key, &listed);
+                (list_key, listed) = (list.to_vec(), Vec::new());
+            }
+            if key == list {
+                match record::open_json::<Letters>(&owner(key), key, value) {
+                    Ok(letters) => listed = letters.numbers().to_vec(),
+                    Err(error) => found.damage.push(error),
+                }
+                return;
+            }
+            found.dead_letters += 1;
+            found.sealed(key, value);
+            let seq = keys::effect_seq(key);
+            let before = listed.len();
+            listed.retain(|number| Some(*number) != seq);
+            if listed.len() == before {
+                found.damaged(key, "a dead letter that is not on the list of its object");
+            }
+        })?;
+        found.missing_letters(&list_key, &listed);
         Ok(())
     }
 
@@ -112,12 +146,15 @@ impl Journal {
 impl Verified {
     fn record(&mut self, key: &[u8], value: &[u8]) {
         self.records += 1;
-        self.damage
-            .extend(record::open(&owner(key), key, value).err());
+        self.sealed(key, value);
     }
 
     fn effect(&mut self, key: &[u8], value: &[u8]) {
         self.effects += 1;
+        self.sealed(key, value);
+    }
+
+    fn sealed(&mut self, key: &[u8], value: &[u8]) {
         self.damage
             .extend(record::open(&owner(key), key, value).err());
     }
@@ -131,6 +168,12 @@ impl Verified {
                 alarms.extend(keys.zip(meta.alarm).map(|(keys, a)| keys.alarm(a.fire_at)));
             }
             Err(error) => self.damage.push(error),
+        }
+    }
+
+    fn missing_letters(&mut self, list: &[u8], missing: &[u64]) {
+        if !missing.is_empty() {
+            self.damaged(list, "dead letters are listed that are not there");
         }
     }
 
@@ -150,6 +193,13 @@ fn object_keys(key: &[u8]) -> Option<keys::ObjectKeys> {
         namespace,
         &ObjectId::from_name(id).ok()?,
     ))
+}
+
+/// The key of the list that a key below the dead letters belongs to.
+fn letter_list(key: &[u8]) -> &[u8] {
+    let owner = keys::owner(key).unwrap_or_default();
+    key.get(..keys::LETTERS.len() + owner.len())
+        .unwrap_or_default()
 }
 
 fn owner(key: &[u8]) -> String {

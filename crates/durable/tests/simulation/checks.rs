@@ -1,6 +1,6 @@
 //! What a store has to hold after any crash, and a network to have carried in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use durable::{ObjectId, Order};
 use serde_json::Value;
@@ -83,16 +83,52 @@ fn check_node(
     (wiped, ops)
 }
 
-/// Every effect that was promised to a caller has arrived.
-pub fn delivered(lab: &Lab) {
-    let (acked, taken) = {
-        let notes = lab.notes();
-        (notes.acked.clone(), notes.taken.clone())
+/// Every effect that was promised to a caller, or has left, has either arrived or is a dead letter
+/// of its sender, and only what no receiver takes is one.
+pub async fn delivered(lab: &Lab, up: &Up) {
+    let mut dead = BTreeMap::new();
+    for n in 0..NODES {
+        let id = node(n);
+        let letters = up.nodes.stub(&id).dead_letters().await;
+        lab.check(letters.is_ok(), || format!("{id}: {letters:?}"));
+        for letter in letters.unwrap_or_default() {
+            dead.insert((id.to_string(), letter.seq), letter);
+        }
+    }
+    let (acked, left, taken) = {
+        let mut notes = lab.notes();
+        notes.letters = dead.len();
+        (notes.acked.clone(), notes.sent.clone(), notes.taken.clone())
     };
-    for (op, (node, _, sent)) in acked {
-        for seq in sent {
-            let ok = taken.contains(&(node.clone(), seq));
-            lab.check(ok, || format!("{node} #{seq} of op {op} never arrived"));
+    let promised = acked.into_values().flat_map(|(node, _, sent)| {
+        let of = move |seq| (node.clone(), seq);
+        sent.into_iter().map(of)
+    });
+    let all: BTreeSet<_> = promised.chain(left.keys().cloned()).collect();
+    for effect in all {
+        let ends = [taken.contains(&effect), dead.contains_key(&effect)];
+        let ok = ends.iter().filter(|end| **end).count() == 1;
+        lab.check(ok, || {
+            format!("{effect:?}: arrived, a dead letter: {ends:?}")
+        });
+    }
+    for (effect, letter) in &dead {
+        let ok = letter.effect.is_poison() && left.get(effect) == Some(&letter.effect);
+        lab.check(ok, || format!("{effect:?} is a dead letter: {letter:?}"));
+    }
+}
+
+/// Sends what can be taken by now once more.
+pub async fn cure(lab: &Lab, up: &Up) {
+    lab.notes().cured = true;
+    for n in 0..NODES {
+        let stub = up.nodes.stub(&node(n));
+        for letter in stub.dead_letters().await.unwrap_or_default() {
+            if letter.effect.is_curable() {
+                lab.retries_now(stub.id().as_str(), letter.seq);
+                let found = stub.retry_dead_letter(letter.seq).await;
+                lab.check(found == Ok(true), || format!("{letter:?}: {found:?}"));
+            }
         }
     }
 }

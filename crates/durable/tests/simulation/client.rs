@@ -37,6 +37,27 @@ impl Client {
             let pause = self.dice.borrow_mut().random_range(0..=pause);
             tokio::time::sleep(Duration::from_millis(pause)).await;
             self.send().await;
+            if self.dice.borrow_mut().random_ratio(1, 4) {
+                self.retry_some().await;
+            }
+        }
+    }
+
+    /// An operator who hopes that some dead letters are none any more.
+    async fn retry_some(&self) {
+        let id = node(self.dice.borrow_mut().random_range(0..NODES));
+        let stub = self.nodes.stub(&id);
+        let Ok(letters) = stub.dead_letters().await else {
+            return;
+        };
+        for letter in letters {
+            if self.dice.borrow_mut().random_ratio(1, 2) {
+                self.lab.retries_now(id.as_str(), letter.seq);
+                let found = stub.retry_dead_letter(letter.seq).await;
+                let seq = letter.seq;
+                self.lab
+                    .say(format_args!("retry of {id} #{seq}: {found:?}"));
+            }
         }
     }
 

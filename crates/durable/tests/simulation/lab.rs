@@ -25,6 +25,12 @@ pub struct Notes {
     pub steps: u64,
     /// Nothing fails any more.
     pub calm: bool,
+    /// Receivers take what can be cured.
+    pub cured: bool,
+    /// How often the retry of a dead letter was begun.
+    pub retried: BTreeMap<EffectId, u64>,
+    /// Dead letters that were left in the end.
+    pub letters: usize,
     /// Instances in memory, by kind and id.
     pub alive: BTreeMap<(&'static str, String), u32>,
     /// Operations that were answered: object, its turn, effects sent.
@@ -89,6 +95,8 @@ impl Lab {
             .clone();
         let first = notes.tried.insert(id);
         let before = notes.first.get(from).copied().unwrap_or(0);
+        // What was a dead letter has its turn when somebody says so.
+        let first = first && !notes.retried.contains_key(&(from.to_owned(), seq));
         if first {
             notes.first.insert(from.to_owned(), before.max(seq));
         }
@@ -99,6 +107,19 @@ impl Lab {
         self.check(!first || seq > before, || {
             format!("{from} #{seq} leaves for the first time behind #{before}")
         });
+    }
+
+    /// An operator is about to send a dead letter again.
+    pub fn retries_now(&self, from: &str, seq: u64) {
+        let mut notes = self.notes();
+        *notes.retried.entry((from.to_owned(), seq)).or_default() += 1;
+    }
+
+    /// How often that may have happened.
+    pub fn retries(&self, from: &str, seq: u64) -> u64 {
+        let notes = self.notes();
+        let count = notes.retried.get(&(from.to_owned(), seq));
+        count.copied().unwrap_or_default()
     }
 
     pub fn lives(&self, kind: &'static str, id: &str) -> Instance {

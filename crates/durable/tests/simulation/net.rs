@@ -18,7 +18,14 @@ pub type Dice = Rc<RefCell<StdRng>>;
 
 /// One attempt, and where its answer goes.
 #[derive(Debug)]
-pub struct Packet(Envelope<Note>, oneshot::Sender<()>);
+pub struct Packet(Envelope<Note>, oneshot::Sender<Verdict>);
+
+/// What a receiver says. Nothing, if it has not heard of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Taken,
+    Refused,
+}
 
 /// The sender's side, which ends with its process.
 #[derive(Debug)]
@@ -30,10 +37,19 @@ pub struct Outlet {
 impl Deliver<Note> for Outlet {
     fn deliver(&self, envelope: Envelope<Note>) -> BoxFuture<'static, Result<(), NotDelivered>> {
         let from = envelope.from.to_string();
-        self.lab.leaves(&from, envelope.seq, &envelope.effect);
+        let note = envelope.effect.clone();
+        self.lab.leaves(&from, envelope.seq, &note);
         let (answer, answered) = oneshot::channel();
         let _ = self.cable.send(Packet(envelope, answer));
-        Box::pin(async move { answered.await.map_err(|_| NotDelivered::new("lost")) })
+        let breaks = note.breaks();
+        Box::pin(async move {
+            match answered.await {
+                Ok(Verdict::Taken) => Ok(()),
+                Ok(Verdict::Refused) if breaks => panic!("as told"),
+                Ok(Verdict::Refused) => Err(NotDelivered::poison("no use for it")),
+                Err(_) => Err(NotDelivered::new("lost")),
+            }
+        })
     }
 }
 
@@ -65,22 +81,27 @@ pub async fn carry(
                 tokio::time::sleep(Duration::from_secs(40)).await;
                 return;
             }
-            let mut arrived = false;
+            let mut said = None;
             for ms in late.into_iter().take(copies) {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
-                arrived |= arrive(&lab, &targets, envelope.clone()).await;
+                said = said.or(arrive(&lab, &targets, envelope.clone()).await);
             }
-            if arrived && (fate != 2 || calm) {
-                let _ = answer.send(());
+            if let Some(verdict) = said.filter(|_| fate != 2 || calm) {
+                let _ = answer.send(verdict);
             }
         });
     }
 }
 
-async fn arrive(lab: &Lab, targets: &Targets, envelope: Envelope<Note>) -> bool {
+async fn arrive(lab: &Lab, targets: &Targets, envelope: Envelope<Note>) -> Option<Verdict> {
     let effect = (envelope.from.to_string(), envelope.seq);
-    let id = ObjectId::from_name(&envelope.effect.to).unwrap();
+    let note = &envelope.effect;
+    let id = ObjectId::from_name(&note.to).unwrap();
     let up = targets.borrow().clone();
+    if up.is_some() && (note.is_poison() || (note.is_curable() && !lab.notes().cured)) {
+        lab.say(format_args!("{} #{} is refused", effect.0, effect.1));
+        return Some(Verdict::Refused);
+    }
     let taken = match up {
         Some((_, sinks)) if id.as_str().starts_with("sink") => {
             sinks.stub(&id).send(Take(envelope)).await
@@ -95,5 +116,5 @@ async fn arrive(lab: &Lab, targets: &Targets, envelope: Envelope<Note>) -> bool 
     if taken.is_ok() {
         lab.notes().taken.insert(effect);
     }
-    taken.is_ok()
+    taken.ok().map(|()| Verdict::Taken)
 }

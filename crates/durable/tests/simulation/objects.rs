@@ -2,12 +2,13 @@
 //! one batch with its own copy of its alarm, so that half a batch shows. A sink remembers what it
 //! was sent.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
 use durable::{
-    Alarm, AlarmFailed, AlarmIs, Change, ClockJump, Envelope, Error, Handle, Message, Object,
-    ObjectId, Projection, Records, Rows, Turn,
+    Alarm, AlarmFailed, AlarmIs, Change, ClockJump, DeadLetter, Envelope, Error, Handle, Message,
+    Object, ObjectId, Projection, Records, Rows, Turn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,10 +21,29 @@ pub struct Note {
     pub text: u64,
 }
 
+impl Note {
+    /// No receiver ever takes it.
+    pub fn is_poison(&self) -> bool {
+        self.text.is_multiple_of(8)
+    }
+
+    /// A receiver takes it once it has been mended.
+    pub fn is_curable(&self) -> bool {
+        self.text % 8 == 1
+    }
+
+    /// A delivery of it does not even come to an answer.
+    pub fn breaks(&self) -> bool {
+        self.text.is_multiple_of(16)
+    }
+}
+
 #[derive(Debug)]
 pub struct Node {
     id: String,
     n: u64,
+    /// How often it was told of each dead letter.
+    told: BTreeMap<u64, u64>,
     due: Option<i64>,
     lab: Arc<Lab>,
     instance: Instance,
@@ -108,11 +128,14 @@ impl Object for Node {
 
     fn load(id: &ObjectId, records: &Records<'_>, lab: &Arc<Lab>) -> Result<Self, Error> {
         let (n, due) = (records.get("n")?, records.get("due")?);
+        let number = |key: &str| key.trim_start_matches("told-").parse().unwrap_or_default();
+        let told = records.all("told-")?.into_iter();
         lab.say(format_args!("{id} loads {n:?} {due:?}"));
         Ok(Self {
             id: id.to_string(),
             n: n.unwrap_or(0),
             due: due.unwrap_or(None),
+            told: told.map(|(key, count)| (number(&key), count)).collect(),
             lab: Arc::clone(lab),
             instance: lab.lives(Self::NAMESPACE, id.as_str()),
         })
@@ -143,6 +166,28 @@ impl Object for Node {
         Ok(())
     }
 
+    fn dead_letter(&mut self, turn: &mut NodeTurn<'_>, letter: DeadLetter<Note>) {
+        self.begin(turn, format_args!("told of {letter:?}"));
+        self.check_due(turn);
+        let (calm, nonce, seq) = (self.lab.notes().calm, turn.nonce() % 16, letter.seq);
+        assert!(nonce != 0 || calm, "as told");
+        let told = self.told.entry(seq).or_default();
+        *told += 1;
+        turn.put(&format!("told-{seq}"), told);
+        let (id, told) = (&self.id, *told);
+        let retried = self.lab.retries(id, seq);
+        self.lab.check(told <= 1 + retried, || {
+            format!("{id} is told {told} times of #{seq}, retried {retried} times")
+        });
+        if nonce % 4 == 1 {
+            turn.send(Note {
+                to: "sink-1".to_owned(),
+                text: 7,
+            });
+        }
+        self.end(turn, &format!("dead-{:06}", self.n));
+    }
+
     fn clock_jumped(&mut self, turn: &mut NodeTurn<'_>, jump: ClockJump) {
         self.begin(turn, format_args!("{jump:?}"));
         self.end(turn, &format!("jump-{:06}", self.n));
@@ -156,6 +201,7 @@ impl Handle<Do> for Node {
         if what.wipe {
             turn.delete_all();
             self.due = None;
+            self.told.clear();
             turn.put("wiped", &(self.n + 1));
         }
         match what.alarm {

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use durable::storage::{Fault, FaultyStorage, Left};
+use durable::storage::{Fault, FaultyStorage, Left, Read as _};
 use durable::{
-    Clock, Error, Host, InlineHost, Namespace, Pace, Settings, Storage, Store, TokioClock, View,
+    Clock, Error, Host, InlineHost, Namespace, Order, Pace, Settings, Storage, Store, TokioClock,
+    View,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -48,6 +49,8 @@ pub struct Outcome {
     pub crashes: u64,
     pub acked: usize,
     pub effects: usize,
+    pub letters: usize,
+    pub retries: usize,
     /// Writes of the first life.
     pub points: u64,
 }
@@ -171,6 +174,7 @@ impl World {
             seed: Some(self.plan.seed),
             idle_ms: self.roll(200..20_000),
             deliveries_max: 4,
+            poison_tries_max: u32::try_from(self.roll(1..5)).unwrap(),
             ..Settings::default()
         };
         let pace = Pace {
@@ -281,8 +285,8 @@ impl World {
         });
     }
 
-    /// Waits until everything that was promised has come true.
-    async fn calm(&mut self, up: Up) {
+    /// Waits until nothing is left to be done.
+    async fn settle(&self, up: &Up) {
         let until = tokio::time::Instant::now() + CALM;
         loop {
             tokio::time::sleep(Duration::from_mins(5)).await;
@@ -299,16 +303,29 @@ impl World {
                 break;
             }
         }
+    }
+
+    /// Waits until everything that was promised has come true.
+    async fn calm(&mut self, up: Up) {
+        self.settle(&up).await;
+        checks::cure(&self.lab, &up).await;
+        self.settle(&up).await;
         checks::stored(&self.lab, &up).await;
-        checks::delivered(&self.lab);
+        checks::delivered(&self.lab, &up).await;
         up.host.stop().await;
         let alive = self.lab.notes().alive.values().sum::<u32>();
         self.lab
             .check(alive == 0, || format!("{alive} objects live after the end"));
         let storage: Arc<dyn Storage> = Arc::<Disk>::clone(&self.disk);
         let found = Store::new(storage).and_then(|store| store.verify());
-        let sound = matches!(&found, Ok(found) if found.damage.is_empty());
+        let letters = u64::try_from(self.lab.notes().letters).unwrap();
+        let sound =
+            matches!(&found, Ok(found) if found.damage.is_empty() && found.dead_letters == letters);
         self.lab.check(sound, || format!("the store: {found:?}"));
+        let counts = self.disk.scan(b"t/", b"t0", Order::Ascending, 9);
+        self.lab.check(counts == Ok(Vec::new()), || {
+            format!("counts of effects that are gone: {counts:?}")
+        });
     }
 
     fn outcome(&self) -> Outcome {
@@ -320,6 +337,8 @@ impl World {
             crashes: self.crashes,
             acked: notes.acked.len(),
             effects: notes.taken.len(),
+            letters: notes.letters,
+            retries: notes.retried.len(),
             points: self.points,
         }
     }

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 pub mod files;
+pub mod letters;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use durable::storage::{Entry, Op};
 use durable::{
-    Alarm, AlarmFailed, BoxFuture, Deliver, Envelope, Error, Handle, Host, ManualClock,
+    Alarm, AlarmFailed, BoxFuture, DeadLetter, Deliver, Envelope, Error, Handle, Host, ManualClock,
     MemoryStorage, Message, Namespace, NotDelivered, Object, ObjectId, Order, Records, Settings,
     Storage, Store, Turn,
 };
@@ -21,6 +22,12 @@ use tokio::sync::watch;
 
 /// No wait in any test is longer.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+/// Effects from this one on are refused for good.
+pub const POISON: u64 = 9_000;
+/// From this one on the delivery's future panics.
+pub const BREAKS: u64 = 9_500;
+/// From this one on the delivery panics before there is a future.
+pub const BREAKS_AT_ONCE: u64 = 9_700;
 /// Where manual clocks begin.
 pub const START: i64 = 1_000_000;
 
@@ -189,6 +196,16 @@ pub enum OnAlarm {
     SetAgain(i64),
 }
 
+/// What a handler of dead letters is to do besides writing down that it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLetter {
+    #[default]
+    Note,
+    Send(u64),
+    Panic,
+    Nonsense,
+}
+
 /// One run of an alarm: what it was told, and when.
 pub type Fired = (Alarm, i64, Option<i64>);
 
@@ -200,6 +217,9 @@ pub struct Lab {
     pub alarms: watch::Sender<Vec<Fired>>,
     pub on_alarm: Mutex<OnAlarm>,
     pub load_panics: AtomicBool,
+    /// What the handler of dead letters was told.
+    pub letters: watch::Sender<Vec<DeadLetter<u64>>>,
+    pub on_letter: Mutex<OnLetter>,
     loads_held: Mutex<bool>,
     loads_released: Condvar,
 }
@@ -343,6 +363,20 @@ impl Object for Cell {
             OnAlarm::Panic => panic!("alarm panics as told"),
         }
     }
+
+    fn dead_letter(&mut self, turn: &mut Turn<'_, u64>, letter: DeadLetter<u64>) {
+        self.value += 1_000;
+        turn.put("value", &self.value);
+        turn.put(&format!("dead/{}", letter.seq), &letter.tries);
+        let what = *self.lab.on_letter.lock().unwrap();
+        self.lab.letters.send_modify(|told| told.push(letter));
+        match what {
+            OnLetter::Note => {}
+            OnLetter::Send(effect) => drop(turn.send(effect)),
+            OnLetter::Panic => panic!("letter panics as told"),
+            OnLetter::Nonsense => turn.put("nonsense", &HashMap::from([((1, 2), 3)])),
+        }
+    }
 }
 
 impl Handle<Add> for Cell {
@@ -446,6 +480,10 @@ pub struct Inbox {
     /// Refuse everything, or these effects only.
     pub refuse_all: AtomicBool,
     pub refuse: Mutex<Vec<u64>>,
+    /// Nothing is poison any more.
+    pub cured: AtomicBool,
+    /// Effects that were accepted.
+    pub taken: Mutex<Vec<u64>>,
     /// Never answer these.
     pub swallow: Mutex<Vec<u64>>,
 }
@@ -481,6 +519,11 @@ impl Deliver<u64> for ToInbox {
             .seen
             .send_modify(|seen| seen.push((from.to_string(), seq, effect)));
         let inbox = Arc::clone(inbox);
+        let poison = effect >= POISON && !inbox.cured.load(Ordering::SeqCst);
+        if poison && effect >= BREAKS_AT_ONCE {
+            inbox.answered.send_modify(|answered| *answered += 1);
+            panic!("delivery panics at once as told");
+        }
         Box::pin(async move {
             if swallowed {
                 std::future::pending::<()>().await;
@@ -488,7 +531,11 @@ impl Deliver<u64> for ToInbox {
             inbox.answered.send_modify(|answered| *answered += 1);
             if refused {
                 Err(NotDelivered::new("as told"))
+            } else if poison {
+                assert!(effect < BREAKS, "delivery panics as told");
+                Err(NotDelivered::poison(format!("no use for {effect}")))
             } else {
+                inbox.taken.lock().unwrap().push(effect);
                 Ok(())
             }
         })

@@ -59,12 +59,7 @@ pub(super) fn escalate_bead(draft: &mut Draft<'_>, id: &BeadId, reason: &str) {
 
 /// The open escalation of a cause.
 fn open_with(draft: &Draft<'_>, cause: &str) -> Option<BeadId> {
-    let has_cause =
-        |bead: &&crate::Bead| bead.metadata.get("cause").and_then(Value::as_str) == Some(cause);
-    draft
-        .escalations()
-        .find(has_cause)
-        .map(|bead| bead.id.clone())
+    draft.escalation_of(cause).map(|bead| bead.id.clone())
 }
 
 /// Counts the call to its cause's open escalation, or makes one.
@@ -139,7 +134,7 @@ pub(super) fn tell_again(draft: &mut Draft<'_>, id: &BeadId) {
 }
 
 /// A person has seen it.
-pub(super) fn acknowledge(draft: &mut Draft<'_>, id: &BeadId, by: Who) -> Result<Reply, Refused> {
+pub(super) fn acknowledge(draft: &mut Draft<'_>, id: &BeadId, by: &Who) -> Result<Reply, Refused> {
     let at = draft.now();
     let bead = draft.bead(id).ok_or_else(|| Refused::NoBead(id.clone()))?;
     if bead.kind != BeadType::Escalation {

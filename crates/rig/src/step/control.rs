@@ -70,9 +70,6 @@ pub(super) fn set_budget(draft: &mut Draft<'_>, budget: Budget, by: &Who) -> Rep
     record.warned_day = None;
     let metadata = json!({ "budget": budget, "by": by });
     draft.event(NewEvent::of_rig(EventType::BudgetSet, None, metadata));
-    if !is_day_spent(draft) {
-        alert::heal(draft, DAY_CAUSE);
-    }
     unpark(draft);
     watch(draft);
     Reply::Accepted
@@ -147,23 +144,52 @@ fn warn(draft: &mut Draft<'_>, limit: Limit) {
 
 fn stop(draft: &mut Draft<'_>, limit: Limit) {
     let text = format!("the rig's budget of the day is used up ({limit})");
-    let live = end_all(
+    if end_all(
         draft,
         &Failure::new(Class::BudgetStop, Stage::Turn, text.clone()),
-    );
-    if live || draft.ready(1).next().is_some() {
-        let body = format!("{text}\n\nWhat to do: {}.", Class::BudgetStop.fix());
-        alert::escalate(
-            draft,
-            Call {
-                cause: DAY_CAUSE,
-                title: "The budget of the day is used up".to_owned(),
-                body,
-                class: Some(Class::BudgetStop),
-                source: None,
-            },
-        );
+    ) {
+        tell_stopped(draft, &text);
     }
+}
+
+/// The budget of the day as the gate meets it, at the end of every step: a person is told once a
+/// day that work waits for it, and no longer than it does.
+pub(super) fn note_day(draft: &mut Draft<'_>) {
+    if is_day_spent(draft) {
+        if draft.ready(1).next().is_some() {
+            let limit = draft.record().budget.day;
+            let text = format!("the rig's budget of the day is used up ({limit})");
+            tell_stopped(draft, &text);
+        }
+    } else if draft.record().stopped_day.is_some() {
+        draft.record_mut().stopped_day = None;
+        alert::heal(draft, DAY_CAUSE);
+    }
+}
+
+fn tell_stopped(draft: &mut Draft<'_>, text: &str) {
+    let today = utc_day(draft.now());
+    if draft.record().stopped_day == Some(today) {
+        return;
+    }
+    draft.record_mut().stopped_day = Some(today);
+    let metadata = json!({ "limit": draft.record().budget.day });
+    draft.event(NewEvent::of_rig(
+        EventType::BudgetStopped,
+        Some("rig_day"),
+        metadata,
+    ));
+    let body = format!("{text}\n\nWhat to do: {}.", Class::BudgetStop.fix());
+    alert::escalate(
+        draft,
+        Call {
+            cause: DAY_CAUSE,
+            title: "The budget of the day is used up".to_owned(),
+            body,
+            class: Some(Class::BudgetStop),
+            source: None,
+        },
+    );
 }
 
 /// Sessions of beads that have used up their own budget.

@@ -347,6 +347,12 @@ impl<'r> Draft<'r> {
         )
     }
 
+    /// The open escalation of a cause, as the step sees it.
+    pub(crate) fn escalation_of(&self, cause: &str) -> Option<&Bead> {
+        let of = |bead: &&Bead| bead.metadata.get("cause").and_then(Value::as_str) == Some(cause);
+        self.escalations().find(of)
+    }
+
     pub(crate) fn event(&mut self, event: NewEvent<'_>) {
         let now = self.env.now;
         let record = self.record_mut();

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Bead, BeadId, BreakerState, Class, Deadline, DispatchId, DispatchOrder, Effect, EventType,
-    Phase, Priority, Readiness, Rig, RigRecord, Run, Timestamp, Usage, hold::HOLD_MS, next_utc_day,
+    Phase, Priority, Readiness, Rig, RigRecord, Run, Timestamp, Usage, hold::HOLD_MS,
 };
 
 /// More dispatches than this in one step wait for the next one, a second later.
@@ -56,7 +56,7 @@ pub(crate) fn outlook_of(record: &RigRecord, now: Timestamp) -> Outlook {
         return Outlook::Paused;
     }
     if record.budget.day.is_reached(&record.spent.on(now)) {
-        return Outlook::Spent(next_utc_day(now));
+        return Outlook::Spent(record.spent.day_ends(now));
     }
     if let Some(hold) = record.hold.as_ref().filter(|hold| !hold.until.is_due(now)) {
         return Outlook::Held(hold.until.at);
@@ -85,6 +85,7 @@ pub(super) fn schedule(draft: &mut Draft<'_>) {
     if draft.record().config.is_none() {
         return;
     }
+    control::note_day(draft);
     match outlook_of(draft.record(), draft.now()) {
         Outlook::NeedsCheck => {
             if draft.ready(1).next().is_some() {
@@ -278,6 +279,13 @@ fn branch_part(name: &str, id: &str) -> String {
 }
 
 impl Rig {
+    /// The class of what shuts this rig: its own breaker, or the town's word.
+    pub fn shut_by(&self) -> Option<Class> {
+        let held = self.record().hold.as_ref();
+        let of_town = held.and_then(|hold| hold.refusal.class());
+        self.record().breaker.class().or(of_town)
+    }
+
     /// Whether the gate would let a ready bead of this rig pass right now; for views.
     pub fn is_dispatching(&self, now: Timestamp) -> bool {
         matches!(

@@ -73,7 +73,7 @@ fn decide(draft: &mut Draft<'_>, input: Input) -> Result<Reply, Refused> {
         Input::SetBudget { budget, by } => Ok(control::set_budget(draft, budget, &by)),
         Input::Pause { mode, by, reason } => Ok(control::pause(draft, mode, by, reason)),
         Input::Resume { by } => Ok(control::resume(draft, &by)),
-        Input::Acknowledge { bead, by } => alert::acknowledge(draft, &bead, by),
+        Input::Acknowledge { bead, by } => alert::acknowledge(draft, &bead, &by),
         Input::CreateBead(new) => intake::create_bead(draft, new),
         Input::Sling(new) => intake::sling(draft, new),
         Input::RegisterAgent {

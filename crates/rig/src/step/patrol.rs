@@ -214,6 +214,7 @@ fn rebase(draft: &mut Draft<'_>) {
     record.patrolled_at = record.patrolled_at.min(now);
     record.alarmed_at = record.alarmed_at.map(|at| at.min(now));
     record.breaker.rebase(now);
+    record.spent.rebase(now);
     if let Some(hold) = &mut record.hold {
         hold.until = hold.until.rebased(now);
     }

@@ -94,11 +94,11 @@ pub(super) fn heartbeat(draft: &mut Draft<'_>, beat: &Beat) -> Result<Reply, Ref
     let more = note_usage(&mut run, beat.usage);
     let first_output = beat.output && !run.output;
     run.output |= beat.output;
-    let agent = run.agent.clone();
+    let (agent, sent_at) = (run.agent.clone(), run.sent_at);
     draft.bead_mut(&beat.dispatch.bead)?.phase = Phase::Working { run, live };
     super::agents::touch(draft, &agent);
     if first_output {
-        trip::output(draft);
+        trip::output(draft, sent_at);
     }
     if is_loop {
         let text = format!("the same tool call {} times in a row", beat.repeats);
@@ -236,7 +236,7 @@ pub(super) fn agent_done(draft: &mut Draft<'_>, report: Report) -> Result<Reply,
         if failure.class.trip() != Trip::Never);
     run.output |= report.output;
     let more = note_usage(&mut run, report.usage);
-    let agent = run.agent.clone();
+    let (agent, sent_at) = (run.agent.clone(), run.sent_at);
     let session = report.session.or_else(|| ending.session.clone());
     let ending = Ending {
         over: Some(report.outcome),
@@ -253,7 +253,7 @@ pub(super) fn agent_done(draft: &mut Draft<'_>, report: Report) -> Result<Reply,
         draft.event(event);
     }
     if first_output && !speaks_against_its_scope {
-        trip::output(draft);
+        trip::output(draft, sent_at);
     }
     control::spend(draft, more);
     settle::try_settle(draft, &id)?;

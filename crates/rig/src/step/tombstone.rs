@@ -33,15 +33,16 @@ pub(super) fn delete_rig(draft: &mut Draft<'_>) -> Result<Reply, Refused> {
 pub(super) fn meet(rig: &Rig, input: &Input) -> Result<Met, Refused> {
     let is_live = || rig.unfinished().any(|bead: &Bead| bead.run().is_some());
     match input {
+        Input::Alarm | Input::ClockJumped if is_live() => Ok(Met::Ends),
         // The same order again, and a result that nobody waits for any more.
         Input::DeleteRig
         | Input::PreflightDone { .. }
         | Input::ContainerStarted { .. }
         | Input::Offered
         | Input::Noticed { .. }
-        | Input::Undeliverable { .. } => Ok(Met::Settled(Reply::Accepted)),
-        Input::Alarm | Input::ClockJumped if is_live() => Ok(Met::Ends),
-        Input::Alarm | Input::ClockJumped => Ok(Met::Settled(Reply::Accepted)),
+        | Input::Undeliverable { .. }
+        | Input::Alarm
+        | Input::ClockJumped => Ok(Met::Settled(Reply::Accepted)),
         // Fenced by their dispatch: the one of a session that is over is stale.
         Input::AgentStarted { .. }
         | Input::Heartbeat(_)

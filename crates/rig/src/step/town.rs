@@ -119,12 +119,13 @@ fn tripped(draft: &mut Draft<'_>, scope: &Scope, failure: &Failure, next_probe_a
     );
 }
 
-/// The model has written on this rig's own scopes: whatever it had told people about others that
-/// it used before is out of date.
-pub(super) fn scopes_work(draft: &mut Draft<'_>) {
+/// The model has written on this rig's scopes: whatever it had told people about them before that
+/// dispatch was let pass is out of date, and so are scopes that it does not use any more. A session
+/// that was under way when a breaker opened proves nothing of it.
+pub(super) fn scopes_work(draft: &mut Draft<'_>, sent_at: Timestamp) {
     let is_of_scope = |bead: &&crate::Bead| {
         let cause = bead.metadata.get("cause").and_then(|cause| cause.as_str());
-        cause.is_some_and(|cause| cause.starts_with("scope:"))
+        bead.created_at < sent_at && cause.is_some_and(|cause| cause.starts_with("scope:"))
     };
     let open = draft.escalations().filter(is_of_scope);
     let causes = open.filter_map(|bead| bead.metadata.get("cause")?.as_str());

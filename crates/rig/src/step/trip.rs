@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     BreakerState, Class, Deadline, DispatchId, Effect, EventType, Failure, Moved, Preflight, Reach,
-    Readiness, Reply, Run, Stage, Who,
+    Readiness, Reply, Run, Stage, Timestamp, Who,
 };
 
 /// A person's reset: check and probe at once, the shared scopes as well.
@@ -33,14 +33,14 @@ pub(super) fn reset(draft: &mut Draft<'_>, by: &Who) -> Reply {
     Reply::Accepted
 }
 
-/// Model output arrived.
-pub(super) fn output(draft: &mut Draft<'_>) {
+/// Model output of a dispatch that was sent then.
+pub(super) fn output(draft: &mut Draft<'_>, sent_at: Timestamp) {
     let now = draft.now();
     let class = draft.record().breaker.class();
     if draft.record_mut().breaker.output(now) == Moved::Closed {
         closed(draft, class);
     }
-    town::scopes_work(draft);
+    town::scopes_work(draft, sent_at);
 }
 
 fn closed(draft: &mut Draft<'_>, class: Option<Class>) {

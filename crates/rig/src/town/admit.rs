@@ -4,7 +4,7 @@
 //! nothing, and whoever was refused waits in turn.
 
 use super::{Ask, Ticket, TownReply, Waiter, draft::Draft};
-use crate::{BreakerState, Class, Refusal, RigId, Scope, Scopes, Timestamp, next_utc_day};
+use crate::{BreakerState, Class, Refusal, RigId, Scope, Scopes, Timestamp};
 
 /// Whoever finds no slot asks again after this long; mostly it is offered one before.
 const FULL_MS: i64 = 30 * 1_000;
@@ -33,14 +33,14 @@ pub(super) fn admit(draft: &mut Draft<'_>, ticket: &Ticket, ask: &Ask) -> Result
 }
 
 /// Whether a rig may be checked now: not while the answer would help nobody.
-pub(super) fn ask_check(draft: &mut Draft<'_>, rig: RigId, scopes: &Scopes) -> TownReply {
+pub(super) fn ask_check(draft: &mut Draft<'_>, rig: &RigId, scopes: &Scopes) -> TownReply {
     let refused = match of_town(draft) {
         Some(refused) => Some((None, refused)),
         None => of_scopes(draft, scopes).map(|(scope, refused)| (Some(scope), refused)),
     };
-    let held = refused.map(|(scope, refused)| wait(draft, &rig, scope, u32::MAX, refused));
+    let held = refused.map(|(scope, refused)| wait(draft, rig, scope, u32::MAX, refused));
     if held.is_none() {
-        prolong(draft, &rig);
+        prolong(draft, rig);
     }
     TownReply::Held(held)
 }
@@ -55,7 +55,7 @@ fn of_town(draft: &Draft<'_>) -> Option<Refused> {
     let limit = record.policy.day;
     limit
         .is_reached(&record.spent.on(now))
-        .then(|| (Refusal::Budget { limit }, next_utc_day(now)))
+        .then(|| (Refusal::Budget { limit }, record.spent.day_ends(now)))
 }
 
 /// The first scope that does not let it pass.

@@ -126,7 +126,7 @@ impl<'t> Draft<'t> {
     /// Sessions that wait for their gateway, if it is the one of that scope.
     pub(super) fn waiting_offline(&self, scope: &Scope) -> impl Iterator<Item = Ticket> {
         let waits = move |(_, berth): &(&Entry, &Berth)| {
-            berth.offline.is_some() && !berth.ending && berth.scopes.all().contains(scope)
+            berth.waits_offline() && berth.scopes.all().contains(scope)
         };
         self.taken().filter(waits).map(|(entry, _)| Ticket {
             rig: entry.rig.clone(),

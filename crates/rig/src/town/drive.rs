@@ -168,7 +168,7 @@ fn expire_guards(draft: &mut Draft<'_>) {
 fn expire_offline(draft: &mut Draft<'_>) {
     let now = draft.now();
     let is_over = |berth: &super::Berth| {
-        !berth.ending && berth.offline.is_some_and(|until| until.is_due(now))
+        berth.waits_offline() && berth.offline.is_some_and(|until| until.is_due(now))
     };
     let over = draft.taken().filter(|(_, berth)| is_over(berth));
     let over: Vec<Ticket> = over
@@ -205,6 +205,7 @@ fn rebase(draft: &mut Draft<'_>) {
     move_deadlines(draft, |deadline| deadline.rebased(now), false);
     let record = draft.record_mut();
     record.alarmed_at = record.alarmed_at.map(|at| at.min(now));
+    record.spent.rebase(now);
     for guard in &mut record.guards {
         guard.breaker.rebase(now);
     }

@@ -48,6 +48,13 @@ pub struct Berth {
     pub ending: bool,
 }
 
+impl Berth {
+    /// Whether it waits for its gateway, and nobody ends it.
+    pub(super) fn waits_offline(&self) -> bool {
+        self.offline.is_some() && !self.ending
+    }
+}
+
 /// Where a dispatch stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]

@@ -181,6 +181,8 @@ fn closed(draft: &mut Draft<'_>, scope: &Scope, told_by: Option<RigId>) {
     }
     let waiting: Vec<Ticket> = draft.waiting_offline(scope).collect();
     for Ticket { rig, dispatch } in waiting {
+        // Its wait is over; one that finds no gateway all the same begins another.
+        draft.change_berth(&rig, &dispatch, |berth| berth.offline = None);
         draft.effect(TownEffect::AnswerOffline { rig, dispatch });
     }
     // From here on they wait for a slot, in their old order.
@@ -243,7 +245,7 @@ pub(super) fn offline(
 /// A rig's own check is through. What speaks against a shared scope shuts it for all.
 pub(super) fn checked(
     draft: &mut Draft<'_>,
-    rig: RigId,
+    rig: &RigId,
     ask: &Ask,
     failure: Option<Failure>,
 ) -> TownReply {
@@ -251,7 +253,11 @@ pub(super) fn checked(
         .as_ref()
         .and_then(|failure| ask.scopes.against(failure.class));
     if let (Some(failure), Some(scope)) = (failure, against) {
-        feed(draft, &scope, &failure, true, &rig, Some(&ask.config));
+        // One failed check shuts it at once; a second one that was under way says nothing new.
+        let guard = draft.record().guard(&scope);
+        if !guard.is_some_and(|guard| guard.breaker.is_open()) {
+            feed(draft, &scope, &failure, true, rig, Some(&ask.config));
+        }
     }
     admit::ask_check(draft, rig, &ask.scopes)
 }

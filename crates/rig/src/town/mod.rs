@@ -62,8 +62,8 @@ fn decide(draft: &mut Draft<'_>, input: TownInput) -> TownReply {
         TownInput::Told { rig, dispatch } => fence::told(draft, &rig, &dispatch),
         TownInput::Survey => fence::survey(draft),
         TownInput::Boot => fence::boot(draft),
-        TownInput::AskCheck { rig, scopes } => admit::ask_check(draft, rig, &scopes),
-        TownInput::Checked { rig, ask, failure } => guard::checked(draft, rig, &ask, failure),
+        TownInput::AskCheck { rig, scopes } => admit::ask_check(draft, &rig, &scopes),
+        TownInput::Checked { rig, ask, failure } => guard::checked(draft, &rig, &ask, failure),
         TownInput::ScopeChecked { no, failure } => guard::scope_checked(draft, no, failure),
         TownInput::Output { rig, dispatch } => guard::output(draft, &rig, &dispatch),
         TownInput::Offline {

@@ -87,13 +87,8 @@ pub(super) fn set_policy(draft: &mut Draft<'_>, policy: TownPolicy) -> TownReply
 
 /// A new day has its own budget.
 pub(super) fn new_day(draft: &mut Draft<'_>) {
-    let today = utc_day(draft.now());
-    if draft
-        .record()
-        .stopped
-        .as_ref()
-        .is_some_and(|(day, _)| *day < today)
-    {
+    let record = draft.record();
+    if !record.policy.day.is_reached(&record.spent.on(draft.now())) {
         free(draft);
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Berth, Entry, EntryState, Guard, TownChange, TownRecord, entry::key_of};
-use crate::{BreakerState, Deadline, DispatchId, RigId, Scope, Timestamp, next_utc_day};
+use crate::{BreakerState, Deadline, DispatchId, RigId, Scope, Timestamp};
 
 /// After an alarm the next one is at least this far away: no hot loop, whatever the state.
 const ALARM_GAP_MS: i64 = 1_000;
@@ -89,7 +89,7 @@ impl Town {
         let guards = self.record.guards.iter();
         let guards = guards.filter_map(|guard| self.guard_deadline(guard));
         let offers = self.record.waiters.iter().filter_map(|waiter| waiter.offer);
-        let offline = self.taken().filter(|(_, berth)| !berth.ending);
+        let offline = self.taken().filter(|(_, berth)| berth.waits_offline());
         let offline = offline.filter_map(|(_, berth)| berth.offline);
         let deadlines = guards.chain(offers).chain(offline);
         let next = deadlines.map(|deadline| deadline.rebased(now).at);
@@ -117,17 +117,15 @@ impl Town {
         waiters.any(|waiter| waiter.scope.as_ref() == Some(scope))
             || self
                 .taken()
-                .any(|(_, berth)| berth.offline.is_some() && berth.scopes.all().contains(scope))
+                .any(|(_, berth)| berth.waits_offline() && berth.scopes.all().contains(scope))
     }
 
-    /// When the budget of the next day frees those that wait for it.
+    /// When the budget of the next day frees those that wait for it, and whoever told the people.
     fn new_day(&self, now: Timestamp) -> Option<Timestamp> {
-        let is_stopped = self
-            .record
-            .policy
-            .day
-            .is_reached(&self.record.spent.on(now));
-        let waits = self.record.waiters.iter().any(|w| w.scope.is_none());
-        (is_stopped && waits).then(|| next_utc_day(now))
+        let record = &self.record;
+        let is_stopped = record.policy.day.is_reached(&record.spent.on(now));
+        let waits = record.waiters.iter().any(|w| w.scope.is_none());
+        let awaited = record.stopped.is_some() || (is_stopped && waits);
+        awaited.then(|| record.spent.day_ends(now))
     }
 }

@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 
 use wellhead_rig::{
-    Attempt, Bead, BeadId, BeadType, BreakerState, Cause, Change, Deadline, DispatchId, Effect,
-    Input, Order, Outcome, Phase, Readiness, Reply, Rig, RigRecord, Step, Timestamp, TurnVerdict,
-    Work,
+    Attempt, Bead, BeadId, BreakerState, Cause, Change, DispatchId, Effect, Input, Order, Outcome,
+    Phase, Reach, Reply, Rig, RigRecord, Step, Timestamp, TurnVerdict, Work,
 };
+
+use super::{due, limits, views};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -20,12 +21,15 @@ macro_rules! hold {
         }
     };
 }
+pub(super) use hold;
 
 #[derive(Default)]
 pub(crate) struct Checks {
     dispatched: BTreeSet<DispatchId>,
     probes_since_open: u32,
     attempts_max: u32,
+    /// A bead that is gone takes its share of the spend with it.
+    deleted: bool,
 }
 
 /// The dispatch that a report names, if it is a report.
@@ -58,10 +62,14 @@ impl Checks {
                 Change::Bead(bead) => {
                     self.bead(old.bead(&bead.id), bead, input, step, record)?;
                 }
-                Change::BeadDeleted(id) => deleted(old.bead(id), id, input)?,
+                Change::BeadDeleted(id) => {
+                    self.deleted = true;
+                    deleted(old.bead(id), id, input)?;
+                }
                 _ => {}
             }
         }
+        limits::held_back(old.record(), record, input, step, now)?;
         fence(old, input, step, now)?;
         self.breaker(old.record(), record, input, step)?;
         self.dispatches(old, step)
@@ -95,7 +103,7 @@ impl Checks {
             hold!(new.numbers.prompts <= 1, "I6: {id} is born with prompts");
             return Ok(());
         };
-        let retried = matches!(input, Input::Retry { bead } if bead == id);
+        let retried = matches!(input, Input::Retry { bead, .. } if bead == id);
         if old.is_terminal() && new.phase != old.phase {
             let failed = matches!(old.phase, Phase::Failed { .. });
             hold!(retried && failed, "I8: terminal {id} changed by {input:?}");
@@ -112,6 +120,10 @@ impl Checks {
         let ended = ended(old, new)?;
         self.failures(old, new, retried, ended)?;
         prompts(old, new, step, ended, record)?;
+        limits::seen_stays_seen(old, new)?;
+        if let Some(ended) = ended {
+            limits::refused_costs_nothing(old, new, ended)?;
+        }
         if matches!(new.phase, Phase::Failed { .. } | Phase::Closed { .. }) {
             hold!(new.hooked_to().is_none(), "{id} is terminal on a hook");
         }
@@ -225,31 +237,42 @@ impl Checks {
 
     /// The alarm and the views, on the state as it is now.
     pub(crate) fn after_commit(
+        &self,
         rig: &Rig,
         step: &Step,
         alarm: Option<Timestamp>,
         now: Timestamp,
         was_alarm: bool,
     ) -> Result<(), String> {
+        limits::ended_what_runs(rig, now)?;
+        limits::alerts(rig, alarm, now, was_alarm)?;
+        if !self.deleted {
+            limits::spend_adds_up(rig)?;
+        }
         let unfinished = rig.unfinished().next().is_some();
         hold!(
-            alarm.is_some() == unfinished || alarm.is_some(),
+            alarm.is_some() || !unfinished,
             "I3: unfinished work and no alarm"
         );
         let Some(at) = alarm else {
             return Ok(());
         };
-        hold!(unfinished || has_probe(rig), "I3: an alarm for nothing");
+        let mut untold = rig.open_escalations();
+        let tells = untold.any(|bead| bead.alert.as_ref().is_some_and(|a| a.again.is_some()));
         hold!(
-            at <= now.plus_ms(HOUR_MS),
+            unfinished || tells || due::has_probe(rig),
+            "I3: an alarm for nothing"
+        );
+        hold!(
+            !unfinished || at <= now.plus_ms(HOUR_MS),
             "I3: the patrol is more than an hour away"
         );
         if was_alarm {
             hold!(at >= now.plus_ms(1_000), "I4: the next alarm is too close");
-            used_up(rig, now)?;
+            due::used_up(rig, now)?;
         }
         for bead in rig.unfinished() {
-            for deadline in deadlines(bead, rig, now) {
+            for deadline in due::deadlines(bead, rig, now) {
                 let due = deadline.rebased(now).at.max(now.plus_ms(1_000));
                 hold!(at <= due, "I3: {} is due at {due:?}, {at:?}", bead.id);
             }
@@ -261,102 +284,8 @@ impl Checks {
             sent == 0 || live <= agents_max,
             "{live} sessions, {agents_max} allowed"
         );
-        views(rig)
+        views::views(rig)
     }
-}
-
-/// An alarm uses up whatever is due; what it left would fire it again each second.
-fn used_up(rig: &Rig, now: Timestamp) -> Result<(), String> {
-    for bead in rig.unfinished() {
-        let due = deadlines(bead, rig, now).iter().any(|d| d.is_due(now));
-        hold!(!due, "I4: an alarm left {} due at {now:?}", bead.id);
-    }
-    if let BreakerState::HalfOpen {
-        probe: Some((id, by)),
-        ..
-    } = &rig.record().breaker.state
-    {
-        hold!(!by.is_due(now), "C4: the probe {id} hangs");
-    }
-    Ok(())
-}
-
-/// What the alarm may not miss, in the checks' own words.
-fn deadlines(bead: &Bead, rig: &Rig, now: Timestamp) -> Vec<Deadline> {
-    match &bead.phase {
-        Phase::Dispatched { start, .. } => vec![*start],
-        Phase::Working { live, .. } => vec![live.lease, live.progress, live.total],
-        Phase::Ending { ending, .. } if ending.over.is_some() => vec![ending.grace],
-        Phase::Waiting { until, .. } if !until.is_due(now) => vec![*until],
-        Phase::Waiting { .. } | Phase::Hooked { .. } if rig.record().config.is_some() => {
-            if let Readiness::Checking { deadline, .. } = &rig.record().readiness {
-                return vec![*deadline];
-            }
-            match &rig.record().breaker.state {
-                BreakerState::Open { next_probe, .. } if !next_probe.is_due(now) => {
-                    vec![*next_probe]
-                }
-                BreakerState::HalfOpen {
-                    probe: Some((_, by)),
-                    ..
-                } => vec![*by],
-                _ => Vec::new(),
-            }
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn has_probe(rig: &Rig) -> bool {
-    matches!(
-        rig.record().breaker.state,
-        BreakerState::HalfOpen { probe: Some(_), .. }
-    )
-}
-
-fn views(rig: &Rig) -> Result<(), String> {
-    let (mut hooks, mut causes) = (BTreeSet::new(), BTreeSet::new());
-    for bead in rig.unfinished() {
-        if let Some(agent) = bead.hooked_to() {
-            hold!(hooks.insert(agent), "{agent} has two beads on its hook");
-            let view = rig.hook_of(agent).map(|b| &b.id);
-            hold!(view == Some(&bead.id), "the hook of {agent} shows {view:?}");
-            let lives = rig.agent(agent).is_some();
-            hold!(
-                lives || bead.run().is_some(),
-                "{} waits for nobody",
-                bead.id
-            );
-        }
-    }
-    reviews(rig)?;
-    for bead in rig.open_escalations() {
-        hold!(
-            bead.kind == BeadType::Escalation && !bead.is_terminal(),
-            "{} is no open escalation",
-            bead.id
-        );
-        if let Some(cause) = bead.metadata.get("cause").and_then(|c| c.as_str()) {
-            hold!(causes.insert(cause), "I13: two escalations for {cause}");
-        }
-    }
-    Ok(())
-}
-
-/// A bead is in review exactly as long as its entry is open.
-fn reviews(rig: &Rig) -> Result<(), String> {
-    for bead in rig.beads() {
-        if let Phase::InReview { review } = &bead.phase {
-            let entry = rig.review(review);
-            let holds = entry.is_some_and(|entry| entry.is_open() && entry.bead == bead.id);
-            hold!(holds, "I14: {} is in the review {entry:?}", bead.id);
-        }
-    }
-    for entry in rig.open_reviews() {
-        let bead = rig.bead(&entry.bead);
-        hold!(bead.is_some(), "I14: {} is about no bead", entry.id);
-    }
-    Ok(())
 }
 
 /// The attempt that this step settled; there is never more than one.
@@ -394,7 +323,7 @@ fn prompts(
     let unspent =
         ended.is_some_and(|a| matches!(a.outcome, Outcome::Refused { .. } | Outcome::NeverStarted));
     let (was, is) = (old.numbers.prompts, new.numbers.prompts);
-    let due = was + sent + u32::from(nudged);
+    let due = was + sent + u32::from(nudged) + limits::nudges_of(step, new);
     hold!(
         is + u32::from(unspent) == due,
         "I6: {id} prompts {was} became {is}, {sent} sent"
@@ -461,21 +390,29 @@ pub(crate) fn dispatch_sent(effect: &Effect) -> Option<&DispatchId> {
     }
 }
 
+/// An end that says nothing about the rig: it cost nothing, or speaks against something shared.
+fn is_no_proof(attempt: &Attempt) -> bool {
+    match &attempt.outcome {
+        Outcome::Refused { .. } | Outcome::NeverStarted => true,
+        Outcome::Failed { failure, .. } => {
+            !matches!(failure.class.reach(), Reach::Rig | Reach::Nobody)
+        }
+        Outcome::Completed { .. } => false,
+    }
+}
+
 /// A probe makes room for another only if it proved nothing, or on a person's word.
 fn may_release(probe: &DispatchId, input: &Input, step: &Step) -> bool {
     let by_hand = matches!(
         input,
-        Input::ResetBreaker | Input::Configure(_) | Input::ContainerStarted { .. }
+        Input::ResetBreaker { .. } | Input::Configure(_) | Input::ContainerStarted { .. }
     );
     by_hand
         || step.changes.iter().any(|change| match change {
             Change::Bead(bead) if bead.id == probe.bead => {
                 let last = bead.attempts.last();
-                let unspent = last.is_some_and(|a| {
-                    a.no == probe.no
-                        && matches!(a.outcome, Outcome::Refused { .. } | Outcome::NeverStarted)
-                });
-                unspent || bead.run().is_none()
+                let proves_nothing = last.is_some_and(|a| a.no == probe.no && is_no_proof(a));
+                proves_nothing || bead.run().is_none()
             }
             Change::BeadDeleted(id) => *id == probe.bead,
             _ => false,

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wellhead_rig::{
-    AgentId, BeadId, Beat, Class, DispatchId, DispatchOrder, DoneReport, Effect, Input, Outcome,
-    Refused, Reply, Report, Timestamp, TurnReport, TurnVerdict, Usage, Work,
+    AgentId, BeadId, Beat, Class, DispatchId, DispatchOrder, DoneReport, Effect, Input, Notice,
+    Outcome, Refused, Reply, Report, Timestamp, TurnReport, Usage, Work,
 };
 
 use super::{
     plan::{self, Act, Weather},
     rng::Rng,
-    words::{external, incarnation, no_one, preflight, report},
+    words::{external, incarnation, no_one, report},
 };
 
 /// How often a session beats, in milliseconds.
@@ -24,6 +24,8 @@ const BEAT_MS: i64 = 25_000;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     Boot(u64),
+    Notice(u64),
+    Offer,
     Preflight(u64),
     Started(DispatchId),
     Beat(DispatchId),
@@ -40,9 +42,11 @@ pub(crate) enum Tick {
     Beat(u64, DispatchId),
     Stop(u64, DispatchId),
     Repeat(Key, u32),
+    Offer,
 }
 
 /// What comes out of the container.
+#[expect(clippy::large_enum_variant, reason = "handed on at once")]
 pub(crate) enum Out {
     Report(Key, Input),
     Later(i64, Tick),
@@ -67,6 +71,12 @@ pub(super) struct Session {
     pub(super) work: Work,
     pub(super) turn: u32,
     pub(super) usage: Usage,
+    /// A tool runs since then.
+    pub(super) tool_since: Option<Timestamp>,
+    /// It calls the same tool over and over; how often so far.
+    pub(super) repeats: Option<u32>,
+    /// Prompts from outside that it has heeded.
+    pub(super) heeded: BTreeSet<u32>,
 }
 
 /// How far a session's start got.
@@ -102,7 +112,8 @@ pub(crate) struct Container {
     pub(super) highest: BTreeMap<BeadId, u64>,
     pub(super) sessions: BTreeMap<DispatchId, Session>,
     pub(super) branches: BTreeMap<BeadId, u64>,
-    pub(crate) credential: Option<String>,
+    pub(super) notice_no: u64,
+    pub(super) notices: BTreeMap<u64, Notice>,
     pub(crate) adopted: u64,
     pub(crate) never_started: u64,
 }
@@ -123,8 +134,11 @@ impl Container {
             Effect::StopAgent {
                 dispatch, grace_ms, ..
             } => Ok(self.stop(&dispatch, grace_ms, scene)),
-            Effect::Preflight { no, config } => Ok(preflight(no, &config, scene)),
-            Effect::BreakerTripped { .. } | Effect::BreakerClosed { .. } => Ok(Vec::new()),
+            Effect::Nudge { dispatch, no, .. } => Ok(self.nudge(&dispatch, no, scene)),
+            Effect::Preflight { no, config } => Ok(self.preflight(no, &config, scene)),
+            Effect::BreakerTripped { .. }
+            | Effect::BreakerClosed { .. }
+            | Effect::ResetScopes { .. } => Ok(Vec::new()),
         }
     }
 
@@ -148,12 +162,11 @@ impl Container {
             acknowledged: false,
         };
         if scene.rng.chance(scene.weather.refuses) {
-            let until = scene.wall.plus_ms(scene.rng.between(-5_000, 60_000));
-            let text = "full".to_owned();
-            let outcome = Outcome::Refused { text, until };
-            record.over = Some(report(&id, outcome));
+            let (refusal, until, mut out) = self.refuse(scene);
+            record.over = Some(report(&id, Outcome::Refused { refusal, until }));
             self.records.insert(id.clone(), record);
-            return Ok(self.report_over(&id, 0));
+            out.extend(self.report_over(&id, 0));
+            return Ok(out);
         }
         self.records.insert(id.clone(), record);
         let session = Session {
@@ -167,6 +180,9 @@ impl Container {
             work: Work::None,
             turn: 0,
             usage: Usage::default(),
+            tool_since: None,
+            repeats: None,
+            heeded: BTreeSet::new(),
         };
         let first = session.acts.first().map(|(after, _)| *after);
         self.sessions.insert(id.clone(), session);
@@ -225,6 +241,7 @@ impl Container {
                 self.fail(&id, Class::Interrupted, scene)
             }
             Tick::Repeat(key, tries) => self.repeat(&key, tries),
+            Tick::Offer => vec![Out::Report(Key::Offer, Input::Offered)],
             Tick::Act(..) | Tick::Beat(..) | Tick::Stop(..) => Vec::new(),
         }
     }
@@ -238,6 +255,7 @@ impl Container {
             Key::Turn(id, turn) if self.sessions.get(id).is_some_and(|s| s.turn == *turn) => {
                 self.turn(id, tries)
             }
+            Key::Notice(no) => self.notify(*no, tries),
             Key::Done(id) if tries < 4 => self.say_done(id, tries),
             _ => Vec::new(),
         }
@@ -266,7 +284,7 @@ impl Container {
         out
     }
 
-    fn perform(&mut self, id: &DispatchId, act: Act, scene: &mut Scene<'_>) -> Vec<Out> {
+    pub(super) fn perform(&mut self, id: &DispatchId, act: Act, scene: &mut Scene<'_>) -> Vec<Out> {
         let commit_no = self.branches.get(&id.bead).copied().unwrap_or(0) + 1;
         let Some(session) = self.sessions.get_mut(id) else {
             return Vec::new();
@@ -288,6 +306,9 @@ impl Container {
             }
             Act::Mute => session.pulse = Pulse::Mute,
             Act::Stall => session.pulse = Pulse::Beats,
+            Act::Tool => session.tool_since = Some(scene.wall),
+            Act::ToolOver => session.tool_since = None,
+            Act::Loop => session.repeats = Some(1),
             Act::Turn => {
                 session.turn += 1;
                 return self.turn(id, 0);
@@ -326,13 +347,15 @@ impl Container {
             };
             out.push(Out::Report(Key::Started(id.clone()), started));
         }
-        session.usage.output_tokens += 10;
+        session.usage.output_tokens += u64::try_from(scene.rng.between(0, 30)).unwrap_or(0);
+        session.repeats = session.repeats.map(|times| times + 3);
         let progress_at = (session.pulse == Pulse::Moves).then_some(scene.wall);
         let beat = Beat {
             dispatch: id.clone(),
             incarnation,
             progress_at,
-            in_tool: false,
+            tool_since: session.tool_since,
+            repeats: session.repeats.unwrap_or(0),
             output: session.output,
             usage: session.usage,
         };
@@ -349,7 +372,7 @@ impl Container {
         Work::Earlier { sha }
     }
 
-    fn turn(&self, id: &DispatchId, tries: u32) -> Vec<Out> {
+    pub(super) fn turn(&self, id: &DispatchId, tries: u32) -> Vec<Out> {
         let Some(session) = self.sessions.get(id) else {
             return Vec::new();
         };
@@ -396,6 +419,7 @@ impl Container {
     ) -> Vec<Out> {
         match (key, answer) {
             (Key::Boot(no), _) if *no == self.incarnation_no => self.boot_heard = true,
+            (Key::Notice(no), _) => drop(self.notices.remove(no)),
             (Key::Over(id), _) => {
                 if let Some(record) = self.records.get_mut(id) {
                     record.acknowledged = true;
@@ -415,32 +439,6 @@ impl Container {
             _ => {}
         }
         Vec::new()
-    }
-
-    fn heed(
-        &mut self,
-        id: &DispatchId,
-        turn: u32,
-        verdict: &TurnVerdict,
-        scene: &mut Scene<'_>,
-    ) -> Vec<Out> {
-        let Some(session) = self.sessions.get_mut(id).filter(|s| s.turn == turn) else {
-            return Vec::new();
-        };
-        if matches!(verdict, TurnVerdict::End) {
-            return self.complete(id, scene);
-        }
-        session.turn += 1;
-        let mut out = Vec::new();
-        if scene.rng.chance(400) {
-            out = self.perform(id, Act::Commit, scene);
-        }
-        let key = Key::Turn(id.clone(), turn + 1);
-        out.push(Out::Later(
-            scene.rng.between(500, 30_000),
-            Tick::Repeat(key, 0),
-        ));
-        out
     }
 
     /// Sessions that are alive, for the witness.

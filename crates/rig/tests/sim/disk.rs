@@ -6,14 +6,16 @@
 use std::collections::BTreeMap;
 
 use wellhead_rig::{
-    Agent, AgentId, Bead, BeadId, Change, Effect, Mail, MailId, Records, ReviewEntry, ReviewId,
-    Rig, RigRecord, Timestamp,
+    Agent, AgentId, Bead, BeadId, Change, Counts, Effect, Mail, MailId, Records, ReviewEntry,
+    ReviewId, Rig, RigRecord, Timestamp,
 };
 
 /// The last committed state.
 #[derive(Default)]
 pub(crate) struct Disk {
-    pub(crate) record: RigRecord,
+    record: RigRecord,
+    /// The part of the record that is written alone while nothing else in it changes.
+    counts: Counts,
     pub(crate) beads: BTreeMap<BeadId, Bead>,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
     pub(crate) reviews: BTreeMap<ReviewId, ReviewEntry>,
@@ -36,6 +38,9 @@ impl Disk {
     ) -> Result<Vec<u64>, String> {
         for change in changes {
             match change {
+                Change::Rig(record) if self.record.is_same_but_counts(record) => {
+                    self.counts = record.counts();
+                }
                 Change::Rig(record) => self.record = (**record).clone(),
                 Change::Bead(bead) => {
                     self.beads.insert(bead.id.clone(), (**bead).clone());
@@ -88,10 +93,16 @@ impl Disk {
             .ok_or_else(|| format!("mail {id} left twice"))
     }
 
+    pub(crate) fn record(&self) -> RigRecord {
+        let mut record = self.record.clone();
+        record.catch_up(self.counts);
+        record
+    }
+
     /// The rig that these records describe.
     pub(crate) fn load(&self) -> Rig {
         Rig::from_records(Records {
-            record: self.record.clone(),
+            record: self.record(),
             beads: self.beads.values().cloned().collect(),
             agents: self.agents.values().cloned().collect(),
             reviews: self.reviews.values().cloned().collect(),
@@ -106,7 +117,7 @@ impl Disk {
             serde_json::from_str(&text).map_err(|e| format!("{e} in {text}"))
         }
         Ok(Rig::from_records(Records {
-            record: again(&self.record)?,
+            record: again(&self.record())?,
             beads: self.beads.values().map(again).collect::<Result<_, _>>()?,
             agents: self.agents.values().map(again).collect::<Result<_, _>>()?,
             reviews: self.reviews.values().map(again).collect::<Result<_, _>>()?,

@@ -96,7 +96,6 @@ impl Container {
             incarnation: incarnation(self.incarnation_no),
             live: self.sessions.keys().cloned().collect(),
             unreported: unreported.map(|(id, _)| id.clone()).collect(),
-            credential: self.credential.clone(),
         };
         vec![
             Out::Report(key, started),

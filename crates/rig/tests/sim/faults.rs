@@ -13,10 +13,6 @@ impl World {
         match self.rng.below(6) {
             0 | 1 => {
                 let adopts = self.rng.chance(250);
-                if self.rng.chance(200) {
-                    let no = self.rng.below(3);
-                    self.container.credential = Some(format!("environment-{no}"));
-                }
                 self.note(|| format!("container crashes, adopts: {adopts}"));
                 self.stats.saw("container lost");
                 let out = self.container.crash(adopts);

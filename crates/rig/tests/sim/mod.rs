@@ -5,13 +5,18 @@
 pub(crate) mod checks;
 pub(crate) mod container;
 pub(crate) mod disk;
+mod due;
 mod ends;
 mod faults;
+mod limits;
 mod network;
 pub(crate) mod observe;
 pub(crate) mod people;
 pub(crate) mod plan;
+mod prompts;
 pub(crate) mod rng;
 pub(crate) mod stats;
+mod town;
+mod views;
 pub(crate) mod words;
 pub(crate) mod world;

@@ -3,8 +3,9 @@
 //! Owns the choice of the command. Knows the rig only by what its API shows.
 
 use wellhead_rig::{
-    AgentId, BeadId, BeadType, CredentialSource, DoneReport, Input, NewBead, NewMail, Policy,
-    Priority, ReviewId, ReviewMode, ReviewVerdict, Rig, RigConfig, Role, Status, TextOnly, TownId,
+    AgentId, BeadId, BeadType, Budget, CredentialSource, DoneReport, Input, Limit, NewBead,
+    NewMail, PauseMode, Policy, Priority, ReviewId, ReviewMode, ReviewVerdict, Rig, RigConfig,
+    Role, Status, TextOnly, TownId, Who,
 };
 
 use super::rng::Rng;
@@ -51,6 +52,9 @@ pub(crate) fn policy(rng: &mut Rng) -> Policy {
         start_deadline_ms: rng.between(20_000, 180_000),
         lease_ms: rng.between(60_000, 120_000),
         progress_ms: rng.between(90_000, 600_000),
+        nudge_ms: rng.between(30_000, 400_000),
+        tool_ms: rng.between(90_000, 900_000),
+        repeats_max: number(2, 12, rng),
         total_ms: rng.between(200_000, 1_500_000),
         end_grace_ms: rng.between(0, 5_000),
         preflight_ms: rng.between(1_000, 60_000),
@@ -92,7 +96,10 @@ pub(crate) fn command(rng: &mut Rng, rig: &Rig) -> Input {
         return Input::Sling(NewBead::issue("first"));
     };
     let by = rng.chance(300).then(|| agent.clone());
-    match rng.below(38) {
+    if rig.record().pause.is_some() && rng.chance(250) {
+        return Input::Resume { by: person() };
+    }
+    match rng.below(46) {
         0..=5 if work < BEADS_MAX => Input::Sling(new_work(rng)),
         6 | 7 if work < BEADS_MAX => {
             let assignee = rng.chance(300).then_some(agent);
@@ -107,11 +114,12 @@ pub(crate) fn command(rng: &mut Rng, rig: &Rig) -> Input {
         },
         13 => Input::Close { bead, by },
         14 => Input::DeleteBead { bead },
-        15 => Input::Cancel { bead },
+        15 => Input::Cancel { bead, by: person() },
         16..=19 => Input::Retry {
             bead: failed(rng, rig).unwrap_or(bead),
+            by: person(),
         },
-        20 => Input::ResetBreaker,
+        20 => Input::ResetBreaker { by: person() },
         21 => Input::SetPolicy(policy(rng)),
         22 => Input::Configure(config(rng, false)),
         23 => Input::RegisterAgent {
@@ -131,19 +139,64 @@ pub(crate) fn command(rng: &mut Rng, rig: &Rig) -> Input {
             no: rig.record().preflight_no.saturating_sub(1),
             result: wellhead_rig::Preflight::Passed,
         },
-        29 => Input::Retry { bead },
+        29 => Input::Retry { bead, by: person() },
         30..=32 => review(rng, rig, agent, bead),
         33 | 34 => mail(rng, &agents, agent),
         35 | 36 => Input::Message {
             agent,
             prompt: "mind the tests".to_owned(),
         },
+        37 => pause(rng),
+        38 => Input::Resume { by: person() },
+        39 | 40 => set_budget(rng),
+        41 | 42 => acknowledge(rng, rig, bead),
+        43 => Input::Undeliverable {
+            what: "preflight",
+            reason: "nobody took it".to_owned(),
+        },
+        44 => Input::Offered,
         _ if agents.len() > 2 => Input::DeleteAgent { agent },
         _ => Input::GetOrCreateAgent {
             role: rng
                 .pick(&[Role::Polecat, Role::Refinery])
                 .unwrap_or(Role::Polecat),
         },
+    }
+}
+
+pub(crate) fn person() -> Who {
+    Who::named("somebody")
+}
+
+fn pause(rng: &mut Rng) -> Input {
+    let modes = [PauseMode::Pause, PauseMode::Stop];
+    Input::Pause {
+        mode: rng.pick(&modes).unwrap_or(PauseMode::Pause),
+        by: person(),
+        reason: None,
+    }
+}
+
+/// Mostly so little that a few sessions use it up.
+fn set_budget(rng: &mut Rng) -> Input {
+    let mut limit = |longest| Limit {
+        tokens: rng
+            .chance(600)
+            .then(|| u64::try_from(rng.between(0, longest)).unwrap_or(0)),
+        usd: None,
+    };
+    let (bead, day) = (limit(120), limit(600));
+    Input::SetBudget {
+        budget: Budget { bead, day },
+        by: person(),
+    }
+}
+
+fn acknowledge(rng: &mut Rng, rig: &Rig, bead: BeadId) -> Input {
+    let open: Vec<BeadId> = rig.open_escalations().map(|b| b.id.clone()).collect();
+    Input::Acknowledge {
+        bead: rng.pick(&open).unwrap_or(bead),
+        by: person(),
     }
 }
 

@@ -30,6 +30,12 @@ pub(crate) enum Act {
     Mute,
     /// Beats without progress.
     Stall,
+    /// A tool begins to run.
+    Tool,
+    /// And ends.
+    ToolOver,
+    /// The same tool call, over and over.
+    Loop,
     /// An external caller says that it is over.
     ReportedOver(bool),
 }
@@ -82,7 +88,7 @@ pub(crate) fn draw(rng: &mut Rng, weather: &Weather) -> Vec<(i64, Act)> {
         return good(rng, start, output);
     }
     let class = rng.pick(&weather.classes).unwrap_or(Class::AgentFailed);
-    match rng.below(12) {
+    match rng.below(15) {
         0 => vec![(rng.between(100, 60_000), Act::Fail(class))],
         1 | 2 => vec![start, (soon, Act::Fail(class))],
         3 => vec![start, output, (soon, Act::Fail(class))],
@@ -93,6 +99,20 @@ pub(crate) fn draw(rng: &mut Rng, weather: &Weather) -> Vec<(i64, Act)> {
         8 => vec![start, output],
         9 => vec![start, output, (soon, Act::Turn)],
         10 => vec![start, output, (soon, Act::Done)],
+        11 => vec![start, output, (soon, Act::Loop)],
+        12 => vec![start, output, (soon, Act::Tool)],
+        13 => {
+            let over = (rng.between(1_000, 900_000), Act::ToolOver);
+            let end = (soon, Act::End);
+            vec![
+                start,
+                output,
+                (soon, Act::Tool),
+                over,
+                (soon, Act::Commit),
+                end,
+            ]
+        }
         _ => {
             let ok = rng.chance(500);
             vec![start, output, (soon, Act::ReportedOver(ok))]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 /// Everything that a run has to reach at least sometimes.
-pub(crate) const SOMETIMES: [&str; 22] = [
+pub(crate) const SOMETIMES: [&str; 33] = [
     "crash before commit",
     "crash after commit",
     "container lost",
@@ -28,6 +28,17 @@ pub(crate) const SOMETIMES: [&str; 22] = [
     "grace merged done",
     "order ended a session",
     "retried",
+    "town refused",
+    "offer taken",
+    "paused",
+    "stopped",
+    "budget stopped",
+    "parked",
+    "nudged by the clock",
+    "told again",
+    "acknowledged",
+    "looped tool call",
+    "tool limit",
 ];
 
 /// Totals of one seed, or of many.

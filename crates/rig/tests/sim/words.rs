@@ -25,9 +25,10 @@ pub(crate) fn external(id: &DispatchId, agent: &AgentId, ok: bool) -> Vec<Out> {
     vec![Out::Report(Key::External(id.clone()), input)]
 }
 
-pub(crate) fn preflight(no: u64, config: &RigConfig, scene: &mut Scene<'_>) -> Vec<Out> {
+/// What the checks of a configuration find.
+pub(crate) fn checked(config: &RigConfig, scene: &mut Scene<'_>) -> Preflight {
     let fail = |class| Preflight::Failed(Failure::new(class, Stage::Preflight, "x"));
-    let result = if config.credentials == CredentialSource::None {
+    if config.credentials == CredentialSource::None {
         fail(Class::Credentials)
     } else if scene.rng.chance(scene.weather.preflight_fails) {
         // Only what a check can see.
@@ -35,9 +36,7 @@ pub(crate) fn preflight(no: u64, config: &RigConfig, scene: &mut Scene<'_>) -> V
         fail(scene.rng.pick(classes).unwrap_or(Class::Git))
     } else {
         Preflight::Passed
-    };
-    let input = Input::PreflightDone { no, result };
-    vec![Out::Report(Key::Preflight(no), input)]
+    }
 }
 
 pub(crate) fn report(id: &DispatchId, outcome: Outcome) -> Report {
@@ -47,6 +46,8 @@ pub(crate) fn report(id: &DispatchId, outcome: Outcome) -> Report {
         session: None,
         output: false,
         usage: Usage::default(),
+        phases: Vec::new(),
+        last_output: None,
     }
 }
 

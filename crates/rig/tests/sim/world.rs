@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use wellhead_rig::{
-    AgentId, Change, Effect, Env, Input, Phase, Refused, Reply, Rig, Step, Timestamp,
+    AgentId, Budget, Change, Effect, Env, Input, Phase, Refused, Reply, Rig, Step, Timestamp,
 };
 
 use super::{
@@ -275,7 +275,8 @@ impl World {
         };
         let (alarm, is_alarm) = (self.disk.alarm, *input == Input::Alarm);
         self.note(|| format!("          {:?}, alarm {alarm:?}", step.reply));
-        Checks::after_commit(&self.rig, step, alarm, now, is_alarm)?;
+        self.checks
+            .after_commit(&self.rig, step, alarm, now, is_alarm)?;
         self.check_disk(step)?;
         for no in first.into_iter().flat_map(|no| no..) {
             if !self.disk.outbox.contains_key(&no) {
@@ -288,7 +289,7 @@ impl World {
 
     /// What was written is what is in memory, record by record.
     fn check_disk(&self, step: &Step) -> Result<(), String> {
-        let equal = self.disk.record == *self.rig.record()
+        let equal = self.disk.record() == *self.rig.record()
             && step.changes.iter().all(|change| match change {
                 Change::Bead(bead) => self.rig.bead(&bead.id) == self.disk.beads.get(&bead.id),
                 Change::BeadDeleted(id) => self.rig.bead(id).is_none(),
@@ -341,6 +342,9 @@ impl World {
         for _ in 0..self.container.never_started {
             self.stats.saw("never started");
         }
+        let (by, budget) = (people::person(), Budget::default());
+        self.person_does(&Input::Resume { by: by.clone() })?;
+        self.person_does(&Input::SetBudget { budget, by })?;
         let config = people::config(&mut self.rng, true);
         self.person_does(&Input::Configure(config))
     }

@@ -8,10 +8,10 @@
 use std::collections::BTreeSet;
 
 use wellhead_rig::{
-    AgentId, Bead, BeadId, Change, Class, CredentialSource, DispatchId, DispatchOrder, DoneReport,
-    Effect, Env, EventType, Failure, Incarnation, Input, NewBead, Outcome, Policy, Preflight,
-    Refused, Reply, Report, ReviewMode, Rig, RigConfig, Stage, Timestamp, TownId, TurnReport,
-    TurnVerdict, Usage, Work,
+    AgentId, Bead, BeadId, Beat, Change, Class, CredentialSource, DispatchId, DispatchOrder,
+    DoneReport, Effect, Env, EventType, Failure, Incarnation, Input, NewBead, Outcome, Policy,
+    Preflight, Refusal, Refused, Reply, Report, ReviewMode, Rig, RigConfig, Scope, Stage,
+    Timestamp, TownId, TurnReport, TurnVerdict, Usage, Who, Work,
 };
 
 pub(crate) const MINUTE_MS: i64 = 60_000;
@@ -66,6 +66,36 @@ pub(crate) fn failed(class: Class) -> Outcome {
     Outcome::Failed {
         failure: failure(class),
         work: Work::None,
+    }
+}
+
+/// Whoever gives commands in these tests.
+pub(crate) fn person() -> Who {
+    Who::named("ada")
+}
+
+/// The gateway of these tests.
+pub(crate) fn gateway() -> Scope {
+    let origin = "https://gateway.example".to_owned();
+    Scope::Gateway { origin }
+}
+
+/// A town that has no slot until then.
+pub(crate) fn full(until: Timestamp) -> Outcome {
+    let refusal = Refusal::Full { slots: 8 };
+    Outcome::Refused { refusal, until }
+}
+
+/// Life signs at `now`, with nothing else in them.
+pub(crate) fn beat_of(dispatch: &DispatchId) -> Beat {
+    Beat {
+        dispatch: dispatch.clone(),
+        incarnation: Incarnation::new("life-1").expect("a valid id"),
+        progress_at: None,
+        tool_since: None,
+        repeats: 0,
+        output: false,
+        usage: Usage::default(),
     }
 }
 
@@ -233,6 +263,8 @@ impl Bench {
             session: Some(format!("ses-{}", dispatch.no)),
             output: false,
             usage: Usage::default(),
+            phases: Vec::new(),
+            last_output: None,
         })
     }
 

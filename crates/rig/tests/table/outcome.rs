@@ -109,6 +109,8 @@ fn said_of(scene: &Scene, step: &Step) -> Vec<String> {
             Effect::Preflight { .. } => "checks",
             Effect::BreakerTripped { .. } => "the breaker opens",
             Effect::BreakerClosed { .. } => "the breaker closes",
+            Effect::Nudge { .. } => "prompts once more",
+            Effect::ResetScopes { .. } => "resets shared scopes",
         };
         said.push(text.to_owned());
     }

@@ -1,13 +1,15 @@
 //! The inputs of the table, one line each. A new variant of `Input` wants a line here.
 
 use wellhead_rig::{
-    AgentId, BeadId, Beat, Class, Completion, DispatchId, Incarnation, Input, NewBead, NewMail,
-    Outcome, Phase, Policy, Preflight, ReviewId, ReviewVerdict, Role, Status, TurnReport, Usage,
-    Work,
+    AgentId, BeadId, Beat, Budget, Class, Completion, DispatchId, Incarnation, Input, Limit,
+    NewBead, NewMail, Notice, Outcome, PauseMode, Phase, Policy, Preflight, Refusal, ReviewId,
+    ReviewVerdict, Role, Status, Timestamp, TurnReport, Usage, Work,
 };
 
 use super::scenes::Scene;
-use crate::support::{Bench, commit, completed, config, done_report, failed, failure};
+use crate::support::{
+    Bench, EPOCH_MS, commit, completed, config, done_report, failed, failure, full, gateway, person,
+};
 
 /// When an input comes.
 #[derive(Clone, Copy)]
@@ -95,9 +97,11 @@ pub(crate) const ALL: &[Row] = &[
     }),
     row("Cancel", |s| Input::Cancel {
         bead: s.bead.clone(),
+        by: person(),
     }),
     row("Retry", |s| Input::Retry {
         bead: s.bead.clone(),
+        by: person(),
     }),
     row("Done, current dispatch", |s| {
         done(&s.agent, Some(s.dispatch()))
@@ -166,11 +170,33 @@ pub(crate) const ALL: &[Row] = &[
     row("ContainerStarted, knows nothing", |_| {
         container(vec![], vec![])
     }),
+    row("Offered", |_| Input::Offered),
+    row("Noticed, a shared breaker tripped", |s| Input::Noticed {
+        no: 1,
+        notice: tripped(s),
+    }),
+    row("Noticed, a shared breaker closed", |_| Input::Noticed {
+        no: 1,
+        notice: Notice::Closed { scope: gateway() },
+    }),
+    row("Noticed, the town's budget is used up", |_| {
+        Input::Noticed {
+            no: 1,
+            notice: Notice::BudgetStopped { limit: tokens(1) },
+        }
+    }),
+    row("Undeliverable", |_| Input::Undeliverable {
+        what: "preflight",
+        reason: "nobody takes it".to_owned(),
+    }),
     row("PreflightDone, current, passed", |s| {
         preflight(s, 0, Preflight::Passed)
     }),
     row("PreflightDone, current, failed", |s| {
         preflight(s, 0, no_credentials())
+    }),
+    row("PreflightDone, current, held by the town", |s| {
+        preflight(s, 0, held(s))
     }),
     stale("PreflightDone, stale", |s| {
         preflight(s, 7, no_credentials())
@@ -191,7 +217,16 @@ pub(crate) const ALL: &[Row] = &[
             ..Policy::default()
         })
     }),
-    row("ResetBreaker", |_| Input::ResetBreaker),
+    row("SetBudget, that is used up", |_| budget(0)),
+    row("SetBudget, beyond what was used", |_| budget(1_000_000)),
+    row("Pause", |_| hold_back(PauseMode::Pause)),
+    row("Pause, as a stop", |_| hold_back(PauseMode::Stop)),
+    row("Resume", |_| Input::Resume { by: person() }),
+    row("ResetBreaker", |_| Input::ResetBreaker { by: person() }),
+    row("Acknowledge, the bead", |s| Input::Acknowledge {
+        bead: s.bead.clone(),
+        by: person(),
+    }),
     row("CreateBead", |_| {
         Input::CreateBead(NewBead::issue("another task"))
     }),
@@ -213,6 +248,40 @@ pub(crate) const ALL: &[Row] = &[
         Input::Escalate(NewBead::issue("a person is needed"))
     }),
 ];
+
+fn tokens(tokens: u64) -> Limit {
+    Limit {
+        tokens: Some(tokens),
+        usd: None,
+    }
+}
+
+fn budget(day: u64) -> Input {
+    let budget = Budget {
+        day: tokens(day),
+        ..Budget::default()
+    };
+    let by = person();
+    Input::SetBudget { budget, by }
+}
+
+fn hold_back(mode: PauseMode) -> Input {
+    let (by, reason) = (person(), None);
+    Input::Pause { mode, by, reason }
+}
+
+fn tripped(scene: &Scene) -> Notice {
+    Notice::Tripped {
+        scope: gateway(),
+        failure: failure(Class::Gateway),
+        next_probe_at: scene.bench.now.plus_ms(60_000),
+    }
+}
+
+fn held(scene: &Scene) -> Preflight {
+    let (refusal, until) = (Refusal::Full { slots: 8 }, scene.bench.now.plus_ms(30_000));
+    Preflight::Held { refusal, until }
+}
 
 fn nobody() -> AgentId {
     AgentId::new("nobody").expect("a valid id")
@@ -287,7 +356,8 @@ fn beat(dispatch: DispatchId, incarnation: &str) -> Input {
         dispatch,
         incarnation: life(incarnation),
         progress_at: None,
-        in_tool: true,
+        tool_since: Some(Timestamp(EPOCH_MS)),
+        repeats: 0,
         output: true,
         usage: Usage::default(),
     })
@@ -309,17 +379,15 @@ fn over(scene: &Scene, outcome: Outcome) -> Input {
 
 fn put_off(scene: &Scene) -> Outcome {
     let until = scene.bench.now.plus_ms(60_000);
-    let text = "no room".to_owned();
-    Outcome::Refused { text, until }
+    full(until)
 }
 
 fn container(live: Vec<DispatchId>, unreported: Vec<DispatchId>) -> Input {
-    let (incarnation, credential) = (life("life-2"), None);
+    let incarnation = life("life-2");
     Input::ContainerStarted {
         incarnation,
         live,
         unreported,
-        credential,
     }
 }
 

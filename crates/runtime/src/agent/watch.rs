@@ -70,7 +70,7 @@ impl Agent {
             Order::End(failure) => return Some(How::Failed(failure)),
             Order::Nudge { no, text } if watch.heeds(no) => {
                 watch.nudge = Some(text);
-                let session = gear.session.as_ref()?;
+                let session = gear.session.as_mut()?;
                 if let Err(error) = session.abort().await {
                     tracing::warn!(%error, "a turn was not stopped; its deadline will end it");
                 }
@@ -261,7 +261,7 @@ impl Agent {
             Ok(Ok(TurnVerdict::End)) => Some(How::Completed(text)),
             Ok(Ok(TurnVerdict::Nudge(nudge))) => self.nudge(gear, watch, &nudge).await,
             Ok(Err(Unheard::Stale)) => Some(stale()),
-            Ok(Err(Unheard::Later(_))) | Err(_) => {
+            Ok(Err(Unheard::Later(_) | Unheard::Broken(_))) | Err(_) => {
                 watch.judge_at = Instant::now() + RETRY;
                 None
             }
@@ -306,7 +306,7 @@ impl Agent {
             }
             Ok(Err(Unheard::Stale)) => Some(stale()),
             // The next beat tries again.
-            Ok(Err(Unheard::Later(_))) | Err(_) => None,
+            Ok(Err(Unheard::Later(_) | Unheard::Broken(_))) | Err(_) => None,
         }
     }
 

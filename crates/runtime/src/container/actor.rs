@@ -159,7 +159,7 @@ impl Handler<Dispatch> for ContainerActor {
     fn handle(&mut self, message: Dispatch, _ctx: &mut Self::Context) -> Self::Result {
         if self.draining {
             // It stays in the rig's outbox, for the next life of the container.
-            let refused = Err(NotTaken("wellhead is ending".to_owned()));
+            let refused = Err(NotTaken::Later("wellhead is ending".to_owned()));
             return Box::pin(actix::fut::ready(refused));
         }
         let (kit, town) = (Arc::clone(&self.kit), self.town.clone());
@@ -188,7 +188,7 @@ impl Handler<Dispatch> for ContainerActor {
                     }
                     // Known, or refused: the report is on its way.
                     Ok(_) => Ok(()),
-                    Err(error) => Err(NotTaken(error.to_string())),
+                    Err(error) => Err(error.into()),
                 }),
         )
     }
@@ -228,7 +228,7 @@ impl Handler<StopAgent> for ContainerActor {
                         }
                     }
                     Ok(_) => Ok(()),
-                    Err(error) => Err(NotTaken(error.to_string())),
+                    Err(error) => Err(error.into()),
                 }),
         )
     }
@@ -238,7 +238,7 @@ impl Handler<StopAgent> for ContainerActor {
 fn hand(to: &mpsc::Sender<Order>, order: Order) -> Result<(), NotTaken> {
     match to.try_send(order) {
         Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-        Err(mpsc::error::TrySendError::Full(_)) => Err(NotTaken(
+        Err(mpsc::error::TrySendError::Full(_)) => Err(NotTaken::Later(
             "the agent has not heeded its last orders yet".to_owned(),
         )),
     }
@@ -283,7 +283,7 @@ impl Handler<ResetScopes> for ContainerActor {
                 scopes: Some(scopes),
             };
             let told = town.send(TellTown(reset)).await;
-            told.map(drop).map_err(|error| NotTaken(error.to_string()))
+            told.map(drop).map_err(NotTaken::from)
         })
     }
 }

@@ -4,7 +4,9 @@
 //! alarm together. Takes no decision; [`rig::Rig::step`] does. Knows no container: effects leave
 //! by the outbox to whatever port they were given.
 
-use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Turn};
+use std::sync::Arc;
+
+use durable::{AlarmFailed, DeadLetter, Handle, Message, Object, ObjectId, Records, Turn};
 use rig::{
     AgentId, Beat, Change, Counts, Effect, Env, Input, Refused, Reply, Rig, RigRecord, Step,
     Timestamp,
@@ -14,8 +16,10 @@ use tokio::sync::watch;
 
 use crate::{
     Error,
+    letters::name_of,
     once::{Json, Memory, Once, Said},
     rig_desk::time_of_age,
+    witness::RigWitness,
 };
 
 #[cfg(test)]
@@ -54,11 +58,12 @@ impl Changes {
 }
 
 /// What every rig of a runtime shares.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RigEnv {
     pub(crate) changes: Changes,
     /// No new dispatch gets a lower number: see [`Rig::numbering_from`].
     pub(crate) numbers_from: u64,
+    pub(crate) witness: Option<Arc<RigWitness>>,
 }
 
 impl RigEnv {
@@ -66,14 +71,31 @@ impl RigEnv {
     pub fn alone() -> Self {
         Self::from(Changes::new())
     }
+
+    /// With somebody who looks on at every step.
+    #[must_use]
+    pub fn seen_by(self, witness: Arc<RigWitness>) -> Self {
+        let witness = Some(witness);
+        Self { witness, ..self }
+    }
+}
+
+impl std::fmt::Debug for RigEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RigEnv")
+            .field("numbers_from", &self.numbers_from)
+            .finish_non_exhaustive()
+    }
 }
 
 impl From<Changes> for RigEnv {
     fn from(changes: Changes) -> Self {
         let numbers_from = 0;
+        let witness = None;
         Self {
             changes,
             numbers_from,
+            witness,
         }
     }
 }
@@ -133,7 +155,7 @@ impl<R> std::fmt::Debug for Look<R> {
 pub struct RigActor {
     rig: Rig,
     memory: Memory,
-    changes: Changes,
+    env: RigEnv,
 }
 
 impl RigActor {
@@ -147,7 +169,7 @@ impl RigActor {
             changes,
             effects,
             reply,
-        } = self.rig.step(input, env)?;
+        } = self.decide(turn.id(), input, env)?;
         if changes.is_empty() && effects.is_empty() {
             return Ok(reply);
         }
@@ -159,8 +181,21 @@ impl RigActor {
             turn.send(effect);
         }
         self.set_alarm(turn, env.now);
-        self.changes.bump();
+        if let Some(witness) = &self.env.witness {
+            let alarm = turn.alarm().map(Timestamp);
+            witness.applied(turn.id(), &self.rig, alarm, env.now);
+        }
+        self.env.changes.bump();
         Ok(reply)
+    }
+
+    fn decide(&self, id: &ObjectId, input: Input, env: Env) -> Result<Step, Refused> {
+        let Some(witness) = &self.env.witness else {
+            return self.rig.step(input, env);
+        };
+        let step = self.rig.step(input.clone(), env);
+        witness.decided(id, &self.rig, &input, &step, env.now);
+        step
     }
 
     fn write(&self, turn: &mut Turn<'_, Effect>, change: &Change) {
@@ -220,7 +255,7 @@ impl Object for RigActor {
     type Env = RigEnv;
     type Effect = Effect;
 
-    fn load(_id: &ObjectId, records: &Records<'_>, env: &RigEnv) -> Result<Self, durable::Error> {
+    fn load(id: &ObjectId, records: &Records<'_>, env: &RigEnv) -> Result<Self, durable::Error> {
         let mut record = records.get::<RigRecord>(RIG_KEY)?.unwrap_or_default();
         record.catch_up(records.get::<Counts>(COUNTS_KEY)?.unwrap_or_default());
         let kept = rig::Records {
@@ -230,10 +265,14 @@ impl Object for RigActor {
             reviews: all(records, REVIEW_PREFIX)?,
             mail: all(records, MAIL_PREFIX)?,
         };
+        let rig = Rig::from_records(kept).numbering_from(env.numbers_from);
+        if let Some(witness) = &env.witness {
+            witness.loaded(id, &rig);
+        }
         Ok(Self {
             memory: Memory::load(records)?,
-            rig: Rig::from_records(kept).numbering_from(env.numbers_from),
-            changes: env.changes.clone(),
+            rig,
+            env: env.clone(),
         })
     }
 
@@ -245,6 +284,14 @@ impl Object for RigActor {
         self.advance(turn, Input::Alarm)
             .map(drop)
             .map_err(|refused| AlarmFailed::new(refused.to_string()))
+    }
+
+    fn dead_letter(&mut self, turn: &mut Turn<'_, Effect>, letter: DeadLetter<Effect>) {
+        let what = name_of(&letter.effect);
+        let reason = letter.reason;
+        tracing::error!(rig = %turn.id(), what, reason, "a message was given up");
+        // A deleted rig refuses it: nobody waits for the message any more.
+        let _ = self.advance(turn, Input::Undeliverable { what, reason });
     }
 
     fn clock_jumped(&mut self, turn: &mut Turn<'_, Effect>, _jump: durable::ClockJump) {

@@ -177,6 +177,8 @@ fn report(dispatch: &DispatchId, outcome: Outcome) -> Report {
         session,
         output: true,
         usage: Usage::default(),
+        phases: Vec::new(),
+        last_output: None,
     }
 }
 

@@ -50,6 +50,10 @@ pub enum Behaviour {
     ResumedCommit,
     /// Asks the user by the `question` tool.
     Question,
+    /// The same `bash` tool call again and again.
+    LoopTool,
+    /// No byte at first; commits once a further user message has arrived.
+    HangOnce,
 }
 
 /// One hour: no script needs more, and a stream stays of bounded size.
@@ -59,7 +63,7 @@ const SLEEP_SECONDS: u32 = 300;
 
 impl Behaviour {
     /// Every name, as it is listed among the models.
-    pub const NAMES: [&'static str; 21] = [
+    pub const NAMES: [&'static str; 23] = [
         "commit",
         "write",
         "text",
@@ -81,6 +85,8 @@ impl Behaviour {
         "nudged-commit",
         "resumed-commit",
         "question",
+        "loop-tool",
+        "hang-once",
     ];
 
     /// The name without its parameter, for counting. An HTTP error that has no name is `error`.
@@ -103,6 +109,8 @@ impl Behaviour {
             Self::NudgedCommit => "nudged-commit",
             Self::ResumedCommit => "resumed-commit",
             Self::Question => "question",
+            Self::LoopTool => "loop-tool",
+            Self::HangOnce => "hang-once",
         }
     }
 
@@ -201,6 +209,8 @@ fn plain(name: &str) -> Option<Behaviour> {
         "nudged-commit" => Behaviour::NudgedCommit,
         "resumed-commit" => Behaviour::ResumedCommit,
         "question" => Behaviour::Question,
+        "loop-tool" => Behaviour::LoopTool,
+        "hang-once" => Behaviour::HangOnce,
         _ => return None,
     })
 }

@@ -80,6 +80,8 @@ pub(super) fn plan(behaviour: &Behaviour, request: &ChatRequest, envelope: &Enve
         Behaviour::NudgedCommit => nudged_commit(request, envelope),
         Behaviour::ResumedCommit => resumed_commit(request, envelope),
         Behaviour::Question => question(request, envelope),
+        Behaviour::LoopTool => loop_tool(request, envelope),
+        Behaviour::HangOnce => hang_once(request, envelope),
     }
 }
 
@@ -131,6 +133,24 @@ fn resumed_commit(request: &ChatRequest, envelope: &Envelope) -> Reply {
         return commit(request, envelope);
     }
     slow(request, envelope, RESUMED_SECONDS)
+}
+
+/// Word by word the same call, whatever has come back from the last one.
+fn loop_tool(request: &ChatRequest, envelope: &Envelope) -> Reply {
+    let arguments = json!({"command": "git status", "description": "look again"});
+    let call_id = format!("call_{}", envelope.id);
+    let chunks = [
+        envelope.tool_call(&call_id, "bash", &arguments),
+        envelope.finish("tool_calls"),
+    ];
+    stream(&chunks, request, envelope, arguments.to_string().len())
+}
+
+fn hang_once(request: &ChatRequest, envelope: &Envelope) -> Reply {
+    if request.user_texts().nth(1).is_some() {
+        return commit(request, envelope);
+    }
+    Reply::Silence
 }
 
 fn question(request: &ChatRequest, envelope: &Envelope) -> Reply {
