@@ -14,6 +14,7 @@ fn path_of(route: &RouteInfo) -> String {
         .replace("{agent}", "agent-1")
         .replace("{bead}", "bead-1")
         .replace("{review}", "review-1")
+        .replace("{escalation}", "bead-1")
         .replace("{user}", "user-1")
         .replace("{town}", "town-1")
 }

@@ -52,6 +52,7 @@ async fn a_bead_has_every_field_of_the_contract() {
         "type",
         "updated_at",
         "usage",
+        "waiting_on",
     ];
     assert_eq!(fields(&bead), expected);
     assert_eq!(bead["title"], json!("Fix it"));
@@ -63,7 +64,7 @@ async fn a_bead_has_every_field_of_the_contract() {
     );
     assert_eq!(
         fields(&bead["usage"]),
-        ["cost_usd", "input_tokens", "output_tokens"]
+        ["cost_usd", "estimated", "input_tokens", "output_tokens"]
     );
     let created = text(&bead["created_at"]);
     assert!(

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::{
-    Bead, Cause, Live, Park, Phase, Rig, Timestamp,
+    Bead, Cause, Hold, Live, Park, Phase, Refusal, Rig, Timestamp,
     step::{Outlook, outlook_of},
 };
 
@@ -59,7 +59,9 @@ impl Rig {
                 "nothing, until a person raises the budget for each bead, or cancels it",
                 None,
             ),
-            Phase::Waiting { until, .. } if !until.is_due(now) => {
+            Phase::Waiting { until, .. }
+                if !until.is_due(now) && !self.is_held_beyond(until.at, now) =>
+            {
                 let cause = bead.last_failure.as_ref().map_or_else(
                     || "waits for its next dispatch".to_owned(),
                     |last| format!("{}: {}", last.failure.class, last.failure.text),
@@ -96,14 +98,7 @@ impl Rig {
                 "dispatched when the next UTC day begins, or when a person raises the budget",
                 Some(until),
             ),
-            Outlook::Held(until) => {
-                let cause = record.hold.as_ref().map(|hold| hold.refusal.to_string());
-                Explanation::new(
-                    cause.unwrap_or_default(),
-                    "the town is asked again then; sooner when it has room",
-                    Some(until),
-                )
-            }
+            Outlook::Held(until) => explain_held(record.hold.as_ref(), until),
             Outlook::Checking(by) => Explanation::new(
                 "credentials, program, model and git are being checked",
                 "dispatched when the checks pass",
@@ -152,6 +147,16 @@ impl Rig {
             None,
         )
     }
+}
+
+fn explain_held(hold: Option<&Hold>, until: Timestamp) -> Explanation {
+    let refusal = hold.map(|hold| &hold.refusal);
+    let cause = refusal.map(ToString::to_string).unwrap_or_default();
+    if let Some(Refusal::Paused { .. }) = refusal {
+        return Explanation::new(cause, "dispatched when a person resumes the town", None);
+    }
+    let next = "the town is asked again then; sooner when it has room";
+    Explanation::new(cause, next, Some(until))
 }
 
 /// The next limit of a session that says nothing more.

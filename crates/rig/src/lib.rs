@@ -46,6 +46,7 @@ mod step;
 mod time;
 pub mod town;
 mod views;
+mod waits;
 
 pub use agent::{Agent, AgentStatus, Role};
 pub use bead::{
@@ -75,3 +76,4 @@ pub use review::{REVIEWS_OPEN_MAX, ReviewEntry, ReviewStatus, ReviewVerdict};
 pub use scope::{Reach, Refusal, Scope, Scopes};
 pub use state::{Readiness, Records, Rig, RigRecord};
 pub use time::{Deadline, Timestamp};
+pub use waits::WaitsOn;

@@ -13,14 +13,14 @@ use std::{
 use actix::{Actor, Addr, ArbiterHandle, dev::ToEnvelope};
 use durable::{Namespace, ObjectId, Stub};
 use rig::{
-    DispatchId, Incarnation, RigId, TownId,
+    DispatchId, Incarnation, RigConfig, RigId, Scopes, TownId,
     town::{Entry, Found, Place, TownInput, TownReply},
 };
 use tokio::sync::OnceCell;
 
 use crate::{
     Error,
-    container::{Aboards, ContainerActor, ContainerView, Crew, Drain, Kit, Servers},
+    container::{Aboards, ContainerActor, ContainerView, Crew, Drain, Kit, Servers, scopes_of},
     data_dir::DataDir,
     directory::Directory,
     messages::{ContainerPort, ContainerStarted, NotTaken, RigPort},
@@ -108,6 +108,11 @@ impl Containers {
     pub(crate) fn town(&self, town: &TownId) -> Result<TownStub, Error> {
         let id = ObjectId::from_name(town.as_str())?;
         Ok(TownStub::new(self.parts.towns.stub(&id)))
+    }
+
+    /// What dispatches of that configuration share with others; starts nothing.
+    pub(crate) async fn scopes(&self, config: &RigConfig) -> Scopes {
+        scopes_of(&self.parts.vault, &self.parts.settings, config).await
     }
 
     async fn get(&self, town: &TownId) -> Result<Container, Error> {

@@ -11,7 +11,7 @@ use std::{
 
 use actix::{Actor, ArbiterHandle};
 use durable::{Host, Namespace, ObjectId, Store};
-use rig::RigId;
+use rig::{RigId, Scope};
 use secrecy::SecretString;
 use tokio::sync::{broadcast, watch};
 
@@ -246,6 +246,31 @@ impl Runtime {
     /// The handle of a town: its slots, shared breakers, budget and pause.
     pub fn town(&self, id: &rig::TownId) -> Result<TownStub, Error> {
         self.inner.containers.town(id)
+    }
+
+    /// The scopes that dispatches of that rig share with others, each with its breaker unless that
+    /// is as new; none for a rig without configuration. Starts nothing.
+    ///
+    /// # Errors
+    /// As [`RigStub::look`].
+    pub async fn breakers_of(
+        &self,
+        rig: &RigId,
+    ) -> Result<Vec<(Scope, Option<rig::town::Guard>)>, Error> {
+        let rig = self.rig(rig)?;
+        let config = rig.look(|rig, _| rig.record().config.clone()).await?;
+        let Some(config) = config else {
+            return Ok(Vec::new());
+        };
+        let scopes = self.inner.containers.scopes(&config).await.all();
+        let guards = |town: &rig::town::Town, _| {
+            let with_guard = |scope: Scope| {
+                let guard = town.record().guard(&scope).cloned();
+                (scope, guard)
+            };
+            scopes.into_iter().map(with_guard).collect()
+        };
+        self.town(&config.town_id)?.look(guards).await
     }
 
     /// Messages between rigs and towns that were given up after many tries.

@@ -10,12 +10,20 @@ use durable::{
     AlarmFailed, ClockJump, DeadLetter, Handle, Message, Object, ObjectId, Records, Turn,
 };
 use rig::{
-    Env, Report, RigId, Timestamp,
-    town::{Entry, Town, TownChange, TownEffect, TownInput, TownRecord, TownReply, TownStep},
+    Env, Limit, Report, RigId, Timestamp,
+    town::{
+        Entry, Town, TownChange, TownEffect, TownInput, TownPolicy, TownRecord, TownReply, TownStep,
+    },
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{letters::name_of_town, rig_actor::Changes, witness::TownWitness};
+use crate::{
+    Error,
+    letters::name_of_town,
+    once::{Json, Memory, Once, Said},
+    rig_actor::Changes,
+    witness::TownWitness,
+};
 
 const RECORD_KEY: &str = "town";
 const ENTRY_PREFIX: &str = "dispatch/";
@@ -55,6 +63,7 @@ impl std::fmt::Debug for TownEnv {
 #[derive(Debug)]
 pub struct TownActor {
     town: Town,
+    memory: Memory,
     env: TownEnv,
 }
 
@@ -64,6 +73,28 @@ pub struct TellTown(pub TownInput);
 
 impl Message for TellTown {
     type Reply = TownReply;
+}
+
+/// One input for the core, whose answer is shown in the same step; with a key it is carried out
+/// once.
+pub(crate) struct TellTownOnce {
+    pub(crate) input: TownInput,
+    pub(crate) once: Option<Once>,
+    pub(crate) show: ShowTown,
+}
+
+/// What an answer looks like, from the state right after the step.
+pub(crate) type ShowTown = Box<dyn FnOnce(&Town, Timestamp) -> Json + Send>;
+
+impl Message for TellTownOnce {
+    type Reply = Result<Said<Json>, Error>;
+}
+
+/// The limit of the day alone; the rest of the policy stays.
+pub(crate) struct SetDay(pub(crate) Limit);
+
+impl Message for SetDay {
+    type Reply = ();
 }
 
 /// A look at the state; it changes nothing.
@@ -173,8 +204,11 @@ impl Object for TownActor {
         if let Some(witness) = &env.witness {
             witness.loaded(id, &town);
         }
-        let env = env.clone();
-        Ok(Self { town, env })
+        Ok(Self {
+            town,
+            memory: Memory::load(records)?,
+            env: env.clone(),
+        })
     }
 
     fn alarm(
@@ -200,6 +234,38 @@ impl Object for TownActor {
 impl Handle<TellTown> for TownActor {
     fn handle(&mut self, turn: &mut Turn<'_, TownMail>, TellTown(input): TellTown) -> TownReply {
         self.advance(turn, input)
+    }
+}
+
+impl Handle<TellTownOnce> for TownActor {
+    fn handle(
+        &mut self,
+        turn: &mut Turn<'_, TownMail>,
+        told: TellTownOnce,
+    ) -> Result<Said<Json>, Error> {
+        let TellTownOnce { input, once, show } = told;
+        if let Some(once) = &once
+            && self.memory.is_repeated(once, turn.now())?
+        {
+            return Ok(Said::Before);
+        }
+        self.advance(turn, input);
+        let mut answer = show(&self.town, Timestamp(turn.now()));
+        if let Some(once) = once {
+            let kept = answer.value();
+            self.memory.note(turn, once, &kept);
+            // To the byte what the same request will get from disk.
+            answer = Json::of(&kept);
+        }
+        Ok(Said::Now(answer))
+    }
+}
+
+impl Handle<SetDay> for TownActor {
+    fn handle(&mut self, turn: &mut Turn<'_, TownMail>, SetDay(day): SetDay) {
+        let policy = self.town.record().policy.clone();
+        let policy = TownPolicy { day, ..policy };
+        self.advance(turn, TownInput::SetPolicy { policy });
     }
 }
 

@@ -4,13 +4,14 @@
 
 use durable::Stub;
 use rig::{
-    PauseMode, Scopes, Timestamp, Who,
+    Limit, PauseMode, Scopes, Timestamp, Who,
     town::{Town, TownInput, TownPolicy, TownReply},
 };
 
 use crate::{
     Error,
-    town_actor::{LookTown, TellTown, TownActor},
+    once::{self, Json, Once, Said},
+    town_actor::{LookTown, SetDay, TellTown, TellTownOnce, TownActor},
 };
 
 /// A town: the breakers that its rigs share, its slots, budget and pause. Cheap to clone.
@@ -37,6 +38,38 @@ impl TownStub {
         look: impl FnOnce(&Town, Timestamp) -> R + Send + 'static,
     ) -> Result<R, Error> {
         Ok(self.stub.send(LookTown(Box::new(look))).await?)
+    }
+
+    /// Tells the town something and shows its state as of that very step. With a key it is carried
+    /// out once: the same request again gets the same answer, also after a restart, for a day.
+    ///
+    /// # Errors
+    /// `KeyReused` for another request under the same key; `KeysFull`; the store can not answer.
+    pub async fn tell_once(
+        &self,
+        input: TownInput,
+        once: Option<Once>,
+        show: impl FnOnce(&Town, Timestamp) -> Json + Send + 'static,
+    ) -> Result<Json, Error> {
+        let key = once.as_ref().map(|once| once.key.clone());
+        let show = Box::new(show);
+        let told = TellTownOnce { input, once, show };
+        match (self.stub.send(told).await??, key) {
+            (Said::Now(answer), _) => Ok(answer),
+            (Said::Before, Some(key)) => Ok(Json::of(&once::answer(&self.stub, &key).await?)),
+            (Said::Before, None) => Err(Error::NotFound("no key was given".to_owned())),
+        }
+    }
+
+    /// Sets the limit of the day alone; nothing else of the policy moves.
+    ///
+    /// # Errors
+    /// `Invalid` where the limit is no amount.
+    pub async fn set_day(&self, day: Limit) -> Result<(), Error> {
+        let field = "day";
+        day.validate()
+            .map_err(|reason| Error::Invalid { field, reason })?;
+        Ok(self.stub.send(SetDay(day)).await?)
     }
 
     /// Sets slots, budget and cooldowns.

@@ -108,6 +108,11 @@ pub(super) fn pause(
     by: Who,
     reason: Option<String>,
 ) -> TownReply {
+    let known = draft.record().pause.as_ref();
+    if known.is_some_and(|pause| pause.mode == mode) {
+        // Who came first, and since when it holds, stays true.
+        return TownReply::Accepted;
+    }
     let at = draft.now();
     let text = format!("the town was stopped by {by}");
     draft.record_mut().pause = Some(Pause {

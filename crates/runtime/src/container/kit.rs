@@ -84,26 +84,7 @@ impl Kit {
     /// What dispatches of that configuration share with others. Credentials that are not there have
     /// a name as well, so that their absence is known once for all.
     pub(crate) async fn scopes(&self, config: &RigConfig) -> Scopes {
-        let model = config
-            .model
-            .clone()
-            .or_else(|| self.settings.default_model.clone());
-        let (credential, gateway) = match self.vault.resolve(&config.credentials).await {
-            Ok(resolved) => (resolved.id, resolved.credentials.gateway_url().to_string()),
-            Err(_) => {
-                let named = match &config.credentials {
-                    CredentialSource::None => "none".to_owned(),
-                    CredentialSource::Environment => "environment".to_owned(),
-                    CredentialSource::Stored { id } => id.clone(),
-                };
-                (named, "unknown".to_owned())
-            }
-        };
-        Scopes {
-            credential,
-            gateway,
-            model,
-        }
+        scopes_of(&self.vault, &self.settings, config).await
     }
 
     fn checks(&self) -> Checks<'_> {
@@ -159,6 +140,27 @@ impl Kit {
         Ok(self
             .repositories
             .open(dir, url, config.default_branch.clone()))
+    }
+}
+
+/// What dispatches of that configuration share with others; no container is needed to know it.
+pub(crate) async fn scopes_of(vault: &Vault, settings: &Settings, config: &RigConfig) -> Scopes {
+    let model = config.model.clone();
+    let model = model.or_else(|| settings.default_model.clone());
+    let (credential, gateway) = if let Ok(found) = vault.resolve(&config.credentials).await {
+        (found.id, found.credentials.gateway_url().to_string())
+    } else {
+        let named = match &config.credentials {
+            CredentialSource::None => "none".to_owned(),
+            CredentialSource::Environment => "environment".to_owned(),
+            CredentialSource::Stored { id } => id.clone(),
+        };
+        (named, "unknown".to_owned())
+    };
+    Scopes {
+        credential,
+        gateway,
+        model,
     }
 }
 

@@ -11,7 +11,7 @@ mod servers;
 mod sight;
 
 pub(crate) use actor::{Aboards, ContainerActor, Crew, Drain};
-pub(crate) use kit::{Kit, marker, marker_of};
+pub(crate) use kit::{Kit, marker, marker_of, scopes_of};
 pub(crate) use servers::{ServerLease, Servers};
 pub(crate) use sight::Sight;
 pub use sight::{Aboard, ContainerView};

@@ -37,8 +37,8 @@ const DELIVERED_PREFIX: &str = "mail-delivered/";
 /// Events are numbered in 20 digits, so that the order of keys is the order of events.
 pub(crate) const EVENT_PREFIX: &str = "event/";
 
-/// Tells whoever watches that some rig has changed. Readers ask the rig, whose answer waits for
-/// the flush, so nothing is seen before it is durable.
+/// Tells whoever watches that some rig or town has changed. Readers ask it, and its answer waits
+/// for the flush, so nothing is seen before it is durable.
 #[derive(Clone, Debug)]
 pub(crate) struct Changes(watch::Sender<u64>);
 

@@ -2,6 +2,7 @@
 //!
 //! Owns the report's shape, which scripts read. Counts only what was measured.
 
+use rig::Class;
 use serde::Serialize;
 
 use super::{
@@ -47,6 +48,15 @@ struct BeadReport {
 pub(super) struct FailureReport {
     pub(super) class: String,
     pub(super) text: String,
+}
+
+impl FailureReport {
+    pub(super) fn new(class: Class, text: &str) -> Self {
+        Self {
+            class: class.as_str().to_owned(),
+            text: text.to_owned(),
+        }
+    }
 }
 
 impl Report {
@@ -124,17 +134,14 @@ impl BeadReport {
     fn new(settled: &Settled) -> Self {
         let bead = &settled.bead;
         let own = bead.last_failure.as_ref().map(|last| &last.failure);
-        let failure = own.or(settled.held_by.as_ref());
+        let own = own.map(|failure| FailureReport::new(failure.class, &failure.text));
         Self {
             title: bead.title.clone(),
             status: bead.status().as_str().to_owned(),
             dispatches: bead.numbers.dispatches(),
             attempts: bead.numbers.failures,
             gaps_ms: settled.gaps_ms(),
-            last_failure: failure.map(|failure| FailureReport {
-                class: failure.class.as_str().to_owned(),
-                text: failure.text.clone(),
-            }),
+            last_failure: own.or_else(|| settled.held_by.clone()),
             commit: bead.commit.clone(),
             repo: settled.repo.display().to_string(),
             branch: bead.branch.clone().filter(|_| bead.numbers.dispatch_no > 0),

@@ -4,12 +4,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rig::{Bead, BeadEvent, EventType, Failure, Phase, RigId};
+use rig::{Bead, BeadEvent, EventType, Phase, Refusal, Rig, RigId};
 
 use super::{
     Trouble,
     cast::{Cast, Expected, Part},
     crash::Survivor,
+    report::FailureReport,
     stage::Stage,
 };
 
@@ -36,7 +37,7 @@ pub(super) struct Settled {
     pub(super) expected: Expected,
     pub(super) repo: std::path::PathBuf,
     /// Why its rig dispatches nothing, if it does not.
-    pub(super) held_by: Option<Failure>,
+    pub(super) held_by: Option<FailureReport>,
     /// Open escalations of its rig that are about it or its rig.
     pub(super) escalations: usize,
 }
@@ -77,7 +78,7 @@ async fn is_settled(part: &Part) -> Result<bool, Trouble> {
     let settled = part.rig.look(move |rig, _| {
         let bead = rig.bead(&id);
         let is_terminal = bead.is_none_or(Bead::is_terminal);
-        let is_held = !rig.record().breaker.is_closed() && rig.open_escalations().count() > 0;
+        let is_held = held_by(rig).is_some() && rig.open_escalations().count() > 0;
         is_terminal || (expected == Expected::NeverDispatched && is_held)
     });
     Ok(settled.await?)
@@ -159,11 +160,24 @@ async fn ending(stage: &Stage, cast: &Cast) -> Result<Ending, Trouble> {
     })
 }
 
+/// What keeps the rig from dispatching: its own breaker, or one that it shares with others.
+fn held_by(rig: &Rig) -> Option<FailureReport> {
+    let (class, text) = match (rig.record().breaker.failure(), &rig.record().hold) {
+        (Some(failure), _) => (failure.class, &failure.text),
+        (None, Some(hold)) => match &hold.refusal {
+            Refusal::Breaker { class, text, .. } => (*class, text),
+            _ => return None,
+        },
+        (None, None) => return None,
+    };
+    Some(FailureReport::new(class, text))
+}
+
 async fn settle(part: &Part) -> Result<Settled, Trouble> {
     let id = part.bead.clone();
     let found = part.rig.look(move |rig, _| {
         let bead = rig.bead(&id).cloned();
-        let held_by = rig.record().breaker.failure().cloned();
+        let held_by = held_by(rig);
         let about = |escalation: &&Bead| {
             let source = escalation
                 .metadata

@@ -10,7 +10,7 @@ use std::{
 
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, web::Data};
 use rig::{AgentId, BeadId, DispatchId, ReviewId, RigId, TownId, Who};
-use runtime::{Directory, RigStub, Runtime};
+use runtime::{Directory, RigStub, Runtime, TownStub};
 
 use super::{
     access::{Caller, Claims},
@@ -115,6 +115,11 @@ impl Ctx {
         bead_id(self.param("bead"))
     }
 
+    /// The route's escalation; none is named by an id of another form.
+    pub(crate) fn escalation_id(&self) -> Option<BeadId> {
+        BeadId::new(self.param("escalation")).ok()
+    }
+
     /// The route's agent.
     pub(crate) fn agent_id(&self) -> Result<AgentId, Failure> {
         agent_id(self.param("agent"))
@@ -128,6 +133,21 @@ impl Ctx {
     /// The route's town.
     pub(crate) fn town_id(&self) -> Result<TownId, Failure> {
         TownId::new(self.param("town")).map_err(|_| Failure::not_found("Town not found"))
+    }
+
+    /// The route's town, if there is one of that id.
+    pub(crate) async fn known_town(&self) -> Result<TownId, Failure> {
+        let id = self.town_id()?;
+        let towns = self.directory().all_towns().await?;
+        let is_known = towns.iter().any(|town| town.id == id);
+        is_known
+            .then_some(id)
+            .ok_or_else(|| Failure::not_found("Town not found"))
+    }
+
+    /// Its handle.
+    pub(crate) async fn town(&self) -> Result<TownStub, Failure> {
+        Ok(self.runtime().town(&self.known_town().await?)?)
     }
 
     /// The route's user: any text of 1 to 128 characters.

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rig::{Input, Reply, Rig};
+use rig::{Input, Reply, Rig, Timestamp};
 use runtime::{Json, Once, RigStub};
 use sha2::{Digest as _, Sha256};
 
@@ -120,12 +120,10 @@ pub(crate) async fn tell(
     rig: &RigStub,
     ticket: Option<&Ticket>,
     input: Input,
-    show: impl FnOnce(&Rig, &Reply) -> Json + Send + 'static,
+    show: impl FnOnce(&Rig, &Reply, Timestamp) -> Json + Send + 'static,
 ) -> Result<Json, Failure> {
     let once = ticket.map(Ticket::once);
-    let answer = rig
-        .tell_once(input, once, |rig, reply, _| show(rig, reply))
-        .await?;
+    let answer = rig.tell_once(input, once, show).await?;
     if answer.is_null() {
         tracing::error!("a rig gave another kind of answer than was asked for");
         return Err(Failure::internal());
@@ -134,9 +132,9 @@ pub(crate) async fn tell(
 }
 
 /// Shows an answer that is a bead.
-pub(crate) fn bead(rig: &Rig, reply: &Reply) -> Json {
+pub(crate) fn bead(rig: &Rig, reply: &Reply, now: Timestamp) -> Json {
     match reply {
-        Reply::Bead(bead) => Json::of(&BeadView::of(bead, Frame::of(rig))),
+        Reply::Bead(bead) => Json::of(&BeadView::of(bead, Frame::of(rig, now))),
         _ => Json::null(),
     }
 }

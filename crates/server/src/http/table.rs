@@ -12,8 +12,8 @@ use actix_web::{
 use super::{
     access::{Caller, admit},
     api::{
-        agents, beads, container, escalations, events, health, mail, reports, reviews, rigs,
-        session, snapshot, towns, users, work,
+        agents, beads, breakers, budgets, container, control, escalations, events, health, mail,
+        policies, reports, reviews, session, snapshot, towns, users, work,
     },
     failure::Failure,
 };
@@ -164,10 +164,15 @@ static ENTRIES: &[Entry] = &[
     // The rig.
     post("/api/rigs/{rig}/escalations", Access::RigWrite, || web::post().to(escalations::create)),
     get("/api/rigs/{rig}/events", Access::Read, || web::get().to(events::of_rig)),
-    get("/api/rigs/{rig}/breaker", Access::Read, || web::get().to(rigs::breaker)),
-    post("/api/rigs/{rig}/breaker/reset", Access::Admin, || web::post().to(rigs::reset_breaker)),
-    get("/api/rigs/{rig}/policy", Access::Read, || web::get().to(rigs::policy)),
-    row("PUT", "/api/rigs/{rig}/policy", Access::Admin, || web::put().to(rigs::set_policy)),
+    get("/api/rigs/{rig}/breaker", Access::Read, || web::get().to(breakers::of_rig)),
+    post("/api/rigs/{rig}/breaker/reset", Access::Admin, || web::post().to(breakers::reset_of_rig)),
+    get("/api/rigs/{rig}/policy", Access::Read, || web::get().to(policies::of_rig)),
+    row("PUT", "/api/rigs/{rig}/policy", Access::Admin, || web::put().to(policies::set_of_rig)),
+    get("/api/rigs/{rig}/budget", Access::Read, || web::get().to(budgets::of_rig)),
+    row("PUT", "/api/rigs/{rig}/budget", Access::Admin, || web::put().to(budgets::set_of_rig)),
+    post("/api/rigs/{rig}/pause", Access::Admin, || web::post().to(control::pause_rig)),
+    post("/api/rigs/{rig}/stop", Access::Admin, || web::post().to(control::stop_rig)),
+    post("/api/rigs/{rig}/resume", Access::Admin, || web::post().to(control::resume_rig)),
 
     // Towns and their rigs.
     post("/api/users/{user}/towns", Access::Admin, || web::post().to(towns::create)),
@@ -188,8 +193,21 @@ static ENTRIES: &[Entry] = &[
     get("/api/towns/{town}/container/agents/{agent}/status", Access::Read, || web::get().to(container::status)),
     get("/api/towns/{town}/container/health", Access::Read, || web::get().to(container::health)),
 
+    // What the rigs of a town share.
+    get("/api/towns/{town}/breakers", Access::Read, || web::get().to(breakers::of_town)),
+    post("/api/towns/{town}/breakers/reset", Access::Admin, || web::post().to(breakers::reset_of_town)),
+    get("/api/towns/{town}/policy", Access::Read, || web::get().to(policies::of_town)),
+    row("PUT", "/api/towns/{town}/policy", Access::Admin, || web::put().to(policies::set_of_town)),
+    get("/api/towns/{town}/budget", Access::Read, || web::get().to(budgets::of_town)),
+    row("PUT", "/api/towns/{town}/budget", Access::Admin, || web::put().to(budgets::set_of_town)),
+    post("/api/towns/{town}/pause", Access::Admin, || web::post().to(control::pause_town)),
+    post("/api/towns/{town}/stop", Access::Admin, || web::post().to(control::stop_town)),
+    post("/api/towns/{town}/resume", Access::Admin, || web::post().to(control::resume_town)),
+
     // Everything at once.
     get("/api/escalations", Access::Read, || web::get().to(escalations::list)),
+    post("/api/escalations/{escalation}/ack", Access::Admin, || web::post().to(escalations::acknowledge)),
+    post("/api/escalations/{escalation}/resolve", Access::Admin, || web::post().to(escalations::resolve)),
     stream("/api/snapshot", Access::Read, || web::get().to(snapshot::snapshot)),
 ];
 

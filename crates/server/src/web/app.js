@@ -158,12 +158,13 @@ function showLink() {
 // ── showing ──────────────────────────────────────────────────────────────────────────────────────
 
 function render() {
-  const { rigs, needs_you: needs } = state.snapshot;
+  const { towns, rigs, needs_you: needs } = state.snapshot;
   const badge = $("needs");
   badge.classList.toggle("none", needs === 0);
   say(badge, needs === 0 ? "Nothing needs you" : `${needs} ${needs === 1 ? "thing needs" : "things need"} you`);
   renderEscalations(rigs);
   const seen = new Set();
+  arrange($("towns"), towns.map((town) => renderTown(town, seen)));
   arrange($("rigs"), rigs.map((rig) => renderRig(rig, seen)));
   for (const key of rows.keys()) if (!seen.has(key)) rows.delete(key);
   $("empty").hidden = rigs.length > 0;
@@ -177,19 +178,25 @@ function row(key, build, seen) {
 }
 
 function renderEscalations(rigs) {
-  // The same things as the count: open escalations, and work that waits for a review.
+  // What is counted comes first: unseen escalations, and work that waits for a review.
   const all = rigs.flatMap((rig) => [
-    ...rig.escalations.map((bead) => ({ rig, bead, title: bead.title, text: bead.body })),
+    ...rig.escalations.map((bead) => (
+      { rig, bead, title: bead.count > 1 ? `${bead.title} (${bead.count} times)` : bead.title, text: bead.body })),
     ...rig.beads.filter((bead) => bead.status === "in_review").map((bead) => (
       { rig, bead, title: `Review: ${bead.title}`, text: bead.branch && `branch ${bead.branch}` })),
   ]);
+  all.sort((a, b) => Boolean(a.bead.acknowledged) - Boolean(b.bead.acknowledged));
   $("escalations").hidden = all.length === 0;
   const list = $("escalation-list");
   arrange(list, all.map(({ rig, bead, title, text }, index) => {
     const item = list.children[index] ?? buildEscalation();
     say(item.children[0], title);
     say(item.children[1], text);
-    say(item.children[2], `${rig.name} · since ${new Date(bead.created_at).toLocaleString()}`);
+    const seen = bead.acknowledged ? ` · seen by ${bead.acknowledged.by}` : "";
+    say(item.children[2], `${rig.name} · since ${since(bead.created_at)}${seen}`);
+    item.dataset.id = bead.id;
+    item.children[3].hidden = bead.type !== "escalation" || Boolean(bead.acknowledged);
+    item.children[4].hidden = bead.type !== "escalation";
     return item;
   }));
 }
@@ -199,7 +206,100 @@ function buildEscalation() {
   make("h3", "", item);
   make("p", "", item);
   make("p", "facts", item);
+  // One item shows one escalation after the other: the id is read when it is pressed.
+  const path = (verb) => () => `/api/escalations/${encodeURIComponent(item.dataset.id)}/${verb}`;
+  button(item, "I have seen it", path("ack"));
+  button(item, "Resolve", path("resolve"));
   return item;
+}
+
+// ── what a person or a breaker holds back ─────────────────────────────────────────────────────────
+
+const since = (at) => new Date(at).toLocaleString();
+
+function button(parent, words, path) {
+  const element = make("button", "", parent);
+  element.type = "button";
+  element.textContent = words;
+  element.addEventListener("click", () => act(element, path()));
+  return element;
+}
+
+/** Pause, stop and resume of a rig or a town, the banner that says which is in force, the budget. */
+function buildHolds(head, root, base) {
+  const controls = make("div", "controls", head);
+  const order = (verb) => () => `${base}/${verb}`;
+  const pause = button(controls, "Pause", order("pause"));
+  const stop = button(controls, "Stop now", order("stop"));
+  const resume = button(controls, "Resume", order("resume"));
+  const banner = make("p", "held", root);
+  const budget = make("div", "budget", root);
+  const bar = make("progress", "", budget);
+  bar.max = 1;
+  bar.setAttribute("aria-label", "Budget of the day");
+  const sums = make("span", "facts", budget);
+  return { pause, stop, resume, banner, budget, bar, sums };
+}
+
+function renderHolds(ui, name, paused, budget) {
+  ui.pause.hidden = paused !== null;
+  ui.stop.hidden = paused?.mode === "stop";
+  ui.resume.hidden = paused === null;
+  for (const one of [ui.pause, ui.stop, ui.resume]) one.setAttribute("aria-label", `${one.textContent}: ${name}`);
+  ui.banner.className = `held ${paused?.mode ?? ""}`;
+  const word = paused?.mode === "stop" ? "Stopped" : "Paused";
+  const why = paused?.reason ? `: ${paused.reason}` : "";
+  say(ui.banner, paused ? `${word} by ${paused.by} since ${since(paused.at)}${why}` : "");
+  renderBudget(ui, budget);
+}
+
+function renderBudget(ui, { day, spent, warned, stopped }) {
+  const { cost_usd: usd, input_tokens: read, output_tokens: written, estimated } = spent.today;
+  const parts = [];
+  if (day.usd !== null) parts.push([usd / day.usd, `$${usd.toFixed(2)} of $${day.usd.toFixed(2)}`]);
+  if (day.tokens !== null) parts.push([(read + written) / day.tokens, `${read + written} of ${day.tokens} tokens`]);
+  ui.budget.hidden = parts.length === 0;
+  ui.budget.className = `budget ${stopped ? "full" : warned ? "near" : ""}`;
+  // A limit of nothing is used up from the start.
+  ui.bar.value = Math.min(1, Math.max(0, ...parts.map(([share]) => (Number.isFinite(share) ? share : 1))));
+  const words = [...parts.map(([, text]) => text), stopped ? "used up today" : "", estimated ? "partly estimated" : ""];
+  say(ui.sums, words.filter(Boolean).join(" · "));
+}
+
+function buildTown(town) {
+  const base = `/api/towns/${encodeURIComponent(town.id)}`;
+  const root = make("section", "rig", null);
+  const head = make("header", "", root);
+  const name = make("h2", "", head);
+  name.id = `town-${town.id}`;
+  root.setAttribute("aria-labelledby", name.id);
+  const facts = make("p", "", head);
+  const holds = buildHolds(head, root, base);
+  return { root, name, facts, holds, breakers: make("div", "", root), base };
+}
+
+function renderTown(town, seen) {
+  const ui = row(`town ${town.id}`, () => buildTown(town), seen);
+  say(ui.name, `Town ${town.name}`);
+  const wait = town.waiting.length;
+  const waits = wait === 0 ? "" : ` · ${wait} ${wait === 1 ? "rig waits" : "rigs wait"}`;
+  say(ui.facts, `${town.slots.used} of ${town.slots.max} slots used${waits}`);
+  renderHolds(ui.holds, `town ${town.name}`, town.paused, town.budget);
+  arrange(ui.breakers, town.breakers.map((breaker) => {
+    const key = `breaker ${town.id} ${breaker.name}`;
+    const shown = row(key, () => buildBreaker(() => `${ui.base}/breakers/reset`), seen);
+    renderBreaker(shown, breaker, `${breaker.name}: `);
+    return shown.breaker;
+  }));
+  return ui.root;
+}
+
+function buildBreaker(path) {
+  const breaker = make("div", "breaker", null);
+  const reason = make("p", "", breaker);
+  const probe = make("span", "when", breaker);
+  button(breaker, "Try again now", path);
+  return { breaker, reason, probe };
 }
 
 function buildRig(id) {
@@ -209,15 +309,13 @@ function buildRig(id) {
   name.id = `rig-${id}`;
   root.setAttribute("aria-labelledby", name.id);
   const facts = make("p", "", head);
-  const breaker = make("div", "breaker", root);
-  const reason = make("p", "", breaker);
-  const probe = make("span", "when", breaker);
-  const reset = make("button", "", breaker);
-  reset.type = "button";
-  reset.textContent = "Try again now";
-  reset.addEventListener("click", () => act(reset, `/api/rigs/${encodeURIComponent(id)}/breaker/reset`));
+  const base = `/api/rigs/${encodeURIComponent(id)}`;
+  const holds = buildHolds(head, root, base);
+  const own = buildBreaker(() => `${base}/breaker/reset`);
+  const hold = make("p", "held", root);
+  root.append(own.breaker);
   const beads = make("ul", "plain beads", root);
-  return { root, name, facts, breaker, reason, probe, beads };
+  return { root, name, facts, holds, own, hold, beads };
 }
 
 function renderRig(rig, seen) {
@@ -226,21 +324,23 @@ function renderRig(rig, seen) {
   const works = rig.agents.filter((agent) => agent.status === "working").length;
   const agents = `${works} of ${rig.agents.length} ${rig.agents.length === 1 ? "agent" : "agents"} at work`;
   say(ui.facts, rig.is_configured ? agents : `${agents} · not configured: nothing is dispatched`);
-  renderBreaker(ui, rig.breaker);
+  renderHolds(ui.holds, `rig ${rig.name}`, rig.paused, rig.budget);
+  renderBreaker(ui.own, rig.breaker, "");
+  say(ui.hold, rig.hold && !rig.paused ? `Held back: ${rig.hold.text}` : "");
   const beads = rig.beads.filter(isShown);
   arrange(ui.beads, beads.map((bead) => renderBead(rig, bead, seen)));
   ui.beads.hidden = beads.length === 0;
   return ui.root;
 }
 
-function renderBreaker(ui, breaker) {
+function renderBreaker(ui, breaker, name) {
   const isShut = breaker.state !== "closed";
   ui.breaker.hidden = !isShut;
   if (!isShut) return;
   ui.breaker.className = `breaker ${breaker.state}`;
-  const word = breaker.state === "open" ? "Stopped" : "Trying one";
+  const word = `${name}${breaker.state === "open" ? "stopped" : "trying one"}`;
   const { class: kind, text, fix } = breaker.reason ?? {};
-  say(ui.reason, `${word}: ${text ?? "?"} (${kind ?? "?"}). To mend it: ${fix ?? "?"}.`);
+  say(ui.reason, `${word.charAt(0).toUpperCase()}${word.slice(1)}: ${text ?? "?"} (${kind ?? "?"}). To mend it: ${fix ?? "?"}.`);
   ui.probe.dataset.at = breaker.next_probe_at ?? "";
   ui.probe.dataset.label = "next try";
 }
@@ -305,10 +405,10 @@ function factsOf(rig, bead) {
   return parts.filter(Boolean).join(" · ");
 }
 
-/** Why it is as it is, and what comes next. A stopped rig says it once, at its top. */
+/** Why it is as it is, and what comes next. What holds the whole rig is said once, at its top. */
 function whyOf(rig, bead) {
   if (bead.status === "closed" || bead.status === "failed") return "";
-  if (isWaiting(bead) && rig.breaker.state === "open") return "waits until the rig is no longer stopped";
+  if (["breaker", "probing", "paused"].includes(bead.waiting_on)) return "waits until the rig is no longer held back";
   return `${bead.explain.cause} → ${bead.explain.next}`;
 }
 

@@ -1,7 +1,7 @@
 //! Agents: registered, found, listed, hooked, removed.
 
 use actix_web::HttpResponse;
-use rig::{Agent, AgentStatus, Input, Reply, Rig, Role};
+use rig::{Agent, AgentStatus, Input, Reply, Rig, Role, Timestamp};
 use runtime::Json;
 use serde_json::json;
 
@@ -51,7 +51,7 @@ pub(crate) async fn get_or_create(ctx: Ctx, body: Body) -> Result<HttpResponse, 
 }
 
 /// An answer that is an agent.
-fn shown(rig: &Rig, reply: &Reply) -> Json {
+fn shown(rig: &Rig, reply: &Reply, _: Timestamp) -> Json {
     match reply {
         Reply::Agent(agent) => Json::of(&AgentView::of(rig, agent)),
         _ => Json::null(),
@@ -111,7 +111,7 @@ pub(crate) async fn hook(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> 
         agent: ctx.agent_id()?,
         bead: bead_id(&bead)?,
     };
-    let show = |_: &Rig, _: &Reply| Json::of(&json!({ "hooked": true }));
+    let show = |_: &Rig, _: &Reply, _| Json::of(&json!({ "hooked": true }));
     let hooked = once::tell(&rig, ticket.as_ref(), input, show).await?;
     Ok(answer::ok_text(&hooked))
 }

@@ -65,9 +65,9 @@ pub(crate) async fn sling(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure>
     let mut fields = body.fields()?;
     let new = new_bead(&mut fields);
     fields.finish()?;
-    let show = |rig: &Rig, reply: &Reply| match reply {
+    let show = |rig: &Rig, reply: &Reply, now| match reply {
         Reply::Slung { bead, agent } => Json::of(&Slung {
-            bead: BeadView::of(bead, Frame::of(rig)),
+            bead: BeadView::of(bead, Frame::of(rig, now)),
             agent: AgentView::of(rig, agent),
         }),
         _ => Json::null(),
@@ -109,8 +109,8 @@ pub(crate) async fn list(ctx: Ctx) -> Result<HttpResponse, Failure> {
                 .is_none_or(|wanted| bead.convoy_id.as_deref() == Some(wanted))
     };
     let beads = rig
-        .look(move |rig, _| {
-            let frame = Frame::of(rig);
+        .look(move |rig, now| {
+            let frame = Frame::of(rig, now);
             let found = page.of(rig.beads().rev().filter(is_wanted));
             found
                 .into_iter()
@@ -123,12 +123,12 @@ pub(crate) async fn list(ctx: Ctx) -> Result<HttpResponse, Failure> {
 
 /// `GET R/beads/{id}`.
 pub(crate) async fn show(ctx: Ctx) -> Result<HttpResponse, Failure> {
-    with_bead(&ctx, |rig, bead| view::bead(bead, Frame::of(rig))).await
+    with_bead(&ctx, |bead, frame| view::bead(bead, frame)).await
 }
 
 /// `GET R/beads/{id}/attempts`: oldest first.
 pub(crate) async fn attempts(ctx: Ctx) -> Result<HttpResponse, Failure> {
-    with_bead(&ctx, |_, bead| {
+    with_bead(&ctx, |bead, _| {
         let lines = bead
             .attempts
             .iter()
@@ -262,17 +262,17 @@ async fn told(rig: &RigStub, input: Input) -> Result<HttpResponse, Failure> {
 /// A bead with what its rig adds to it.
 pub(super) async fn shown(rig: &RigStub, bead: Bead) -> Result<Value, Failure> {
     Ok(rig
-        .look(move |rig, _| view::bead(&bead, Frame::of(rig)))
+        .look(move |rig, now| view::bead(&bead, Frame::of(rig, now)))
         .await?)
 }
 
 async fn with_bead(
     ctx: &Ctx,
-    show: impl FnOnce(&Rig, &Bead) -> Value + Send + 'static,
+    show: impl FnOnce(&Bead, Frame<'_>) -> Value + Send + 'static,
 ) -> Result<HttpResponse, Failure> {
     let (rig, id) = (ctx.rig()?, ctx.bead_id()?);
     let found = rig
-        .look(move |rig, _| rig.bead(&id).map(|bead| show(rig, bead)))
+        .look(move |rig, now| rig.bead(&id).map(|bead| show(bead, Frame::of(rig, now))))
         .await?;
     found
         .map(answer::ok)

@@ -50,7 +50,7 @@ pub(crate) async fn start(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure>
     let ticket = ctx.once(&body)?;
     let town = ctx.town_id();
     let start = read_start(body.fields()?, town.as_ref().ok())?;
-    let town = known_town(&ctx, &town?).await?;
+    let town = ctx.known_town().await?;
     let in_town = || Failure::not_found("Rig not found in this town");
     let id = RigId::new(start.rig.as_str()).map_err(|_| in_town())?;
     let agent = agent_id(&start.agent)?;
@@ -141,7 +141,7 @@ async fn hooked(
         ..NewBead::issue(title)
     };
     let (agent, new) = (agent.clone(), Box::new(new));
-    let show = |_: &Rig, reply: &Reply| match reply {
+    let show = |_: &Rig, reply: &Reply, _| match reply {
         Reply::Bead(bead) => Json::of(&bead.id),
         _ => Json::null(),
     };
@@ -249,7 +249,7 @@ pub(crate) async fn message(ctx: Ctx, body: Body) -> Result<HttpResponse, Failur
     fields.finish()?;
     let (rig, _, agent) = found(&ctx).await?;
     let agent = agent.id;
-    let show = |_: &Rig, _: &Reply| Json::of(&json!({ "accepted": true }));
+    let show = |_: &Rig, _: &Reply, _| Json::of(&json!({ "accepted": true }));
     let input = Input::Message { agent, prompt };
     let accepted = once::tell(&rig, ticket.as_ref(), input, show).await?;
     Ok(answer::ok_text(&accepted))
@@ -311,31 +311,22 @@ fn last_end(rig: &Rig, agent: &Agent) -> (&'static str, Option<String>) {
     }
 }
 
-/// `GET …/container/health`.
+/// `GET …/container/health`: what runs, the town's slots, and which rigs wait for one.
 pub(crate) async fn health(ctx: Ctx) -> Result<HttpResponse, Failure> {
-    let town = known_town(&ctx, &ctx.town_id()?).await?;
-    let container = ctx.runtime().container(&town).await;
-    Ok(answer::ok(json!({
-        "status": "ok",
-        "agents": container.aboard.len(),
-        "servers": container.servers,
-        "uptime": container.uptime.as_secs(),
-    })))
-}
-
-/// The town, if there is one.
-async fn known_town(ctx: &Ctx, id: &TownId) -> Result<TownId, Failure> {
-    let towns = ctx.directory().all_towns().await?;
-    towns
-        .iter()
-        .any(|town| town.id == *id)
-        .then(|| id.clone())
-        .ok_or_else(|| Failure::not_found("Town not found"))
+    let id = ctx.known_town().await?;
+    let town = ctx.runtime().town(&id)?;
+    let mut shown = town.look(|town, _| view::traffic(town)).await?;
+    let container = ctx.runtime().container(&id).await;
+    shown["status"] = json!("ok");
+    shown["agents"] = json!(container.aboard.len());
+    shown["servers"] = json!(container.servers);
+    shown["uptime"] = json!(container.uptime.as_secs());
+    Ok(answer::ok(shown))
 }
 
 /// The route's agent, in whichever rig of the town it is.
 async fn found(ctx: &Ctx) -> Result<(RigStub, RigId, Agent), Failure> {
-    let town = known_town(ctx, &ctx.town_id()?).await?;
+    let town = ctx.known_town().await?;
     let agent = ctx.agent_id()?;
     for row in ctx.directory().all_rigs().await? {
         if row.config.town_id != town {

@@ -1,8 +1,9 @@
-//! Escalations: what needs a person.
+//! Escalations: what needs a person, seen and resolved.
 
 use actix_web::HttpResponse;
-use rig::{BeadType, Input, NewBead, Refused, Status};
-use serde_json::{Value, json};
+use rig::{Bead, BeadId, BeadType, Input, NewBead, Refused, Reply, Rig, RigId, Status};
+use runtime::{Json, RigStub};
+use serde_json::Value;
 
 use crate::http::{
     answer,
@@ -10,6 +11,7 @@ use crate::http::{
     failure::Failure,
     input::Body,
     once,
+    once::Ticket,
     view::{self, Frame},
 };
 
@@ -45,29 +47,91 @@ pub(crate) async fn list(ctx: Ctx) -> Result<HttpResponse, Failure> {
     let mut found = Vec::new();
     for id in ctx.runtime().rig_ids().await? {
         let rig = ctx.runtime().rig(&id)?;
-        let of_rig = rig.look(move |rig, _| {
-            let frame = Frame::of(rig);
-            let all = rig.beads().filter(|bead| bead.kind == BeadType::Escalation);
+        let look = move |rig: &Rig, now| {
+            let all = rig.beads().filter(|bead| is_escalation(bead));
             let wanted = all.filter(|bead| match status {
                 Some(status) => bead.status() == status,
                 None => !bead.is_terminal(),
             });
-            let view =
-                |bead: &rig::Bead| (bead.created_at, bead.id.clone(), view::bead(bead, frame));
+            let frame = Frame::of(rig, now);
+            let view = |bead: &Bead| {
+                let shown = view::escalation(&id, bead, frame);
+                (bead.created_at, bead.id.clone(), shown)
+            };
             wanted.map(view).collect::<Vec<_>>()
-        });
-        let of_rig = match of_rig.await {
-            // Only its tombstone is left.
-            Err(runtime::Error::Refused(Refused::Deleted)) => continue,
-            of_rig => of_rig?,
         };
-        for (at, bead, mut value) in of_rig {
-            value["rig_id"] = json!(id);
-            found.push((at, bead, value));
-        }
+        found.extend(unless_deleted(rig.look(look).await)?.unwrap_or_default());
     }
     found.sort_by(|a, b| (b.0, &b.1).cmp(&(a.0, &a.1)));
     Ok(answer::ok(
         page.of(found.into_iter().map(|(_, _, value)| value)),
     ))
+}
+
+/// `POST /api/escalations/{id}/ack`: a person has seen it; nobody is told again.
+pub(crate) async fn acknowledge(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
+    let ticket = ctx.once(&body)?;
+    body.fields_or_none()?;
+    let (id, rig, bead) = found(&ctx).await?;
+    let input = Input::Acknowledge {
+        bead,
+        by: ctx.who(),
+    };
+    tell(&rig, id, ticket.as_ref(), input).await
+}
+
+/// `POST /api/escalations/{id}/resolve`: it is closed, and whoever does that has seen it.
+pub(crate) async fn resolve(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
+    let ticket = ctx.once(&body)?;
+    body.fields_or_none()?;
+    let (id, rig, bead) = found(&ctx).await?;
+    // By this the event log names the person; a repetition changes nothing.
+    let seen = Input::Acknowledge {
+        bead: bead.clone(),
+        by: ctx.who(),
+    };
+    rig.tell(seen).await?;
+    let by = None;
+    tell(&rig, id, ticket.as_ref(), Input::Close { bead, by }).await
+}
+
+async fn tell(
+    rig: &RigStub,
+    id: RigId,
+    ticket: Option<&Ticket>,
+    input: Input,
+) -> Result<HttpResponse, Failure> {
+    let show = move |rig: &Rig, reply: &Reply, now| match reply {
+        Reply::Bead(bead) => Json::of(&view::escalation(&id, bead, Frame::of(rig, now))),
+        _ => Json::null(),
+    };
+    let shown = once::tell(rig, ticket, input, show).await?;
+    Ok(answer::ok_text(&shown))
+}
+
+/// The route's escalation, in whichever rig it is.
+async fn found(ctx: &Ctx) -> Result<(RigId, RigStub, BeadId), Failure> {
+    let unknown = || Failure::not_found("Escalation not found");
+    let bead = ctx.escalation_id().ok_or_else(unknown)?;
+    for id in ctx.runtime().rig_ids().await? {
+        let (rig, wanted) = (ctx.runtime().rig(&id)?, bead.clone());
+        let look = move |rig: &Rig, _| rig.bead(&wanted).is_some_and(is_escalation);
+        if unless_deleted(rig.look(look).await)? == Some(true) {
+            return Ok((id, rig, bead));
+        }
+    }
+    Err(unknown())
+}
+
+fn is_escalation(bead: &Bead) -> bool {
+    bead.kind == BeadType::Escalation
+}
+
+/// Of a deleted rig only its tombstone is left: it has nothing to show.
+fn unless_deleted<T>(seen: Result<T, runtime::Error>) -> Result<Option<T>, Failure> {
+    match seen {
+        Ok(seen) => Ok(Some(seen)),
+        Err(runtime::Error::Refused(Refused::Deleted)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

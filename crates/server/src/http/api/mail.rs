@@ -39,7 +39,7 @@ pub(crate) async fn send(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> 
         subject,
         body: text,
     });
-    let show = |_: &Rig, _: &Reply| Json::of(&json!({ "sent": true }));
+    let show = |_: &Rig, _: &Reply, _| Json::of(&json!({ "sent": true }));
     let sent = once::tell(&rig, ticket.as_ref(), input, show).await?;
     Ok(answer::created_text(&sent))
 }
@@ -104,7 +104,7 @@ pub(crate) async fn append_event(ctx: Ctx, body: Body) -> Result<HttpResponse, F
         event_type,
         data,
     };
-    let show = |_: &Rig, _: &Reply| Json::of(&json!({ "appended": true }));
+    let show = |_: &Rig, _: &Reply, _| Json::of(&json!({ "appended": true }));
     let appended = once::tell(&rig, ticket.as_ref(), input, show).await?;
     Ok(answer::created_text(&appended))
 }

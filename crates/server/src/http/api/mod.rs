@@ -4,14 +4,17 @@
 
 pub(super) mod agents;
 pub(super) mod beads;
+pub(super) mod breakers;
+pub(super) mod budgets;
 pub(super) mod container;
+pub(super) mod control;
 pub(super) mod escalations;
 pub(super) mod events;
 pub(super) mod health;
 pub(super) mod mail;
+pub(super) mod policies;
 pub(super) mod reports;
 pub(super) mod reviews;
-pub(super) mod rigs;
 pub(super) mod session;
 pub(super) mod snapshot;
 pub(super) mod towns;

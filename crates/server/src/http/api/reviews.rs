@@ -34,7 +34,7 @@ pub(crate) async fn submit(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure
         bead: bead_id(&bead)?,
         report,
     };
-    let show = |_: &Rig, _: &Reply| Json::of(&json!({ "submitted": true }));
+    let show = |_: &Rig, _: &Reply, _| Json::of(&json!({ "submitted": true }));
     let submitted = once::tell(&rig, ticket.as_ref(), input, show).await?;
     Ok(answer::created_text(&submitted))
 }

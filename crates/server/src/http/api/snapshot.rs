@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use rig::{Bead, BeadType, Phase, Refused, Rig, RigId, Timestamp};
+use rig::{
+    Bead, BeadType, Phase, Refused, Rig, RigId, Timestamp,
+    town::{Guard, Town},
+};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -44,6 +47,11 @@ pub(crate) async fn snapshot(ctx: Ctx) -> Result<HttpResponse, Failure> {
         .await?;
     }
     let version = version(&ctx.state, *changes.borrow_and_update());
+    let mut towns = Vec::new();
+    for row in ctx.directory().all_towns().await? {
+        let town = ctx.runtime().town(&row.id)?;
+        towns.push(town.look(move |town, now| of_town(&row, town, now)).await?);
+    }
     let mut rigs = Vec::new();
     for id in ctx.runtime().rig_ids().await? {
         let shown = id.clone();
@@ -63,6 +71,7 @@ pub(crate) async fn snapshot(ctx: Ctx) -> Result<HttpResponse, Failure> {
         "version": version,
         "server_time": server_time,
         "needs_you": needs_you,
+        "towns": towns,
         "rigs": rigs,
     })))
 }
@@ -97,8 +106,19 @@ async fn wait(
     Ok(())
 }
 
+/// A town, and of its breakers those that are not closed.
+fn of_town(row: &runtime::Town, town: &Town, now: Timestamp) -> Value {
+    let is_shut = |guard: &Guard| !guard.breaker.is_closed();
+    let mut shown = view::traffic(town);
+    shown["id"] = json!(row.id);
+    shown["name"] = json!(row.name);
+    shown["breakers"] = view::guards(town, is_shut).collect();
+    shown["budget"] = view::town_budget(town, now);
+    shown
+}
+
 fn of_rig(rig: &Rig, id: &RigId, now: Timestamp) -> Value {
-    let frame = Frame::of(rig);
+    let frame = Frame::of(rig, now);
     let is_shown = |bead: &&Bead| bead.kind != BeadType::Escalation;
     let (mut open, mut closed) = (0_usize, 0_usize);
     let fits = |bead: &&Bead| {
@@ -122,17 +142,26 @@ fn of_rig(rig: &Rig, id: &RigId, now: Timestamp) -> Value {
         .collect();
     let mut escalations: Vec<&Bead> = rig.open_escalations().collect();
     escalations.reverse();
-    let config = rig.record().config.as_ref();
+    let unseen = |bead: &&&Bead| {
+        let alert = bead.alert.as_ref();
+        alert.is_none_or(|alert| alert.acknowledged.is_none())
+    };
+    let needs_you = escalations.iter().filter(unseen).count() + rig.open_reviews().count();
+    let record = rig.record();
+    let config = record.config.as_ref();
     json!({
         "id": id,
         "name": config.map_or(id.as_str(), |config| config.name.as_str()),
         "town_id": config.map(|config| &config.town_id),
         "is_configured": config.is_some(),
-        "breaker": view::breaker(&rig.record().breaker),
+        "breaker": view::breaker(&record.breaker),
+        "paused": view::pause(record.pause.as_ref()),
+        "hold": view::hold(record.hold.as_ref()),
+        "budget": view::budget(record, now),
         "agents": rig.agents().map(|agent| view::agent(rig, agent)).collect::<Vec<_>>(),
         "beads": beads,
         "beads_total": open + closed,
-        "escalations": escalations.iter().map(|bead| view::bead(bead, frame)).collect::<Vec<_>>(),
-        "needs_you": escalations.len() + rig.open_reviews().count(),
+        "escalations": escalations.iter().map(|bead| view::escalation(id, bead, frame)).collect::<Vec<_>>(),
+        "needs_you": needs_you,
     })
 }

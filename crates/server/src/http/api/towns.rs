@@ -53,5 +53,9 @@ pub(crate) async fn rigs(ctx: Ctx) -> Result<HttpResponse, Failure> {
         return Err(Failure::not_found("Town not found"));
     }
     let rigs = ctx.directory().rigs(user, &town).await?;
-    Ok(answer::ok(page.of(rigs.iter().map(view::rig))))
+    let mut shown = Vec::new();
+    for row in page.of(rigs.iter()) {
+        shown.push(super::users::shown(&ctx, row).await?);
+    }
+    Ok(answer::ok(shown))
 }

@@ -3,11 +3,11 @@
 //! Owns how a token reaches the runtime: it goes to its store at once, and only an id goes on.
 
 use actix_web::HttpResponse;
-use rig::{CredentialSource, ReviewMode, RigConfig, TownId};
-use runtime::RigPatch;
+use rig::{CredentialSource, Refused, ReviewMode, RigConfig, TownId};
+use runtime::{RigPatch, RigRow};
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::http::{
     answer,
@@ -69,7 +69,7 @@ pub(crate) async fn create_rig(ctx: Ctx, body: Body) -> Result<HttpResponse, Fai
         && let Some(row) = ctx.directory().rig_made_before(once).await?
     {
         // Before its token is stored a second time.
-        return Ok(answer::created(view::rig(&row)));
+        return Ok(answer::created(shown(&ctx, &row).await?));
     }
     let no_town = || Failure::not_found("Town not found");
     let town_id = TownId::new(town).map_err(|_| no_town())?;
@@ -91,14 +91,13 @@ pub(crate) async fn create_rig(ctx: Ctx, body: Body) -> Result<HttpResponse, Fai
         credentials: stored(&ctx, given.token).await?.unwrap_or_default(),
     };
     let row = ctx.directory().create_rig_once(user, config, once).await?;
-    Ok(answer::created(view::rig(&row)))
+    Ok(answer::created(shown(&ctx, &row).await?))
 }
 
 /// `GET /api/users/{u}/rigs/{r}`.
 pub(crate) async fn show_rig(ctx: Ctx) -> Result<HttpResponse, Failure> {
     let row = ctx.directory().rig(ctx.user()?, &ctx.rig_id()?).await?;
-    row.map(|row| answer::ok(view::rig(&row)))
-        .ok_or_else(no_rig)
+    Ok(answer::ok(shown(&ctx, &row.ok_or_else(no_rig)?).await?))
 }
 
 /// `PATCH /api/users/{u}/rigs/{r}`: everything but the town and the git URL.
@@ -121,7 +120,7 @@ pub(crate) async fn update_rig(ctx: Ctx, body: Body) -> Result<HttpResponse, Fai
         credentials: stored(&ctx, given.token).await?,
     };
     let row = ctx.directory().update_rig(user, &rig, patch).await?;
-    Ok(answer::ok(view::rig(&row)))
+    Ok(answer::ok(shown(&ctx, &row).await?))
 }
 
 /// `DELETE /api/users/{u}/rigs/{r}`: what runs is stopped; the clone stays.
@@ -129,6 +128,18 @@ pub(crate) async fn delete_rig(ctx: Ctx) -> Result<HttpResponse, Failure> {
     let (user, rig) = (ctx.user()?, ctx.rig_id()?);
     ctx.directory().delete_rig(user, &rig).await?;
     Ok(answer::ok(json!({ "deleted": true })))
+}
+
+/// A rig's row, and whether it is held back.
+pub(super) async fn shown(ctx: &Ctx, row: &RigRow) -> Result<Value, Failure> {
+    let rig = ctx.runtime().rig(&row.id)?;
+    let held = rig.look(|rig, _| rig.record().pause.clone()).await;
+    let held = match held {
+        // It was deleted between the two looks.
+        Err(runtime::Error::Refused(Refused::Deleted)) => None,
+        held => held?,
+    };
+    Ok(view::rig(row, held.as_ref()))
 }
 
 fn no_rig() -> Failure {

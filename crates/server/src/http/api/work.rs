@@ -1,7 +1,7 @@
 //! What an agent begins its work with, and what it saves for its next session.
 
 use actix_web::HttpResponse;
-use rig::{AgentId, Bead, Input, Phase, Rig};
+use rig::{AgentId, Bead, Input, Phase, Rig, Timestamp};
 use serde_json::{Value, json};
 
 use crate::http::{
@@ -18,15 +18,15 @@ const SHOWN_MAX: usize = 1_000;
 /// `GET R/agents/{a}/prime`: delivers nothing.
 pub(crate) async fn prime(ctx: Ctx) -> Result<HttpResponse, Failure> {
     let (rig, id) = (ctx.rig()?, ctx.agent_id()?);
-    let found = rig.look(move |rig, _| primed(rig, &id)).await?;
+    let found = rig.look(move |rig, now| primed(rig, &id, now)).await?;
     found
         .map(answer::ok)
         .ok_or_else(|| Failure::not_found("Agent not found"))
 }
 
-fn primed(rig: &Rig, id: &AgentId) -> Option<Value> {
+fn primed(rig: &Rig, id: &AgentId, now: Timestamp) -> Option<Value> {
     let agent = rig.agent(id)?;
-    let frame = Frame::of(rig);
+    let frame = Frame::of(rig, now);
     let is_open = |bead: &&Bead| {
         bead.assignee.as_ref() == Some(id) && !matches!(bead.phase, Phase::Closed { .. })
     };

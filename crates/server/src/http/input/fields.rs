@@ -1,8 +1,9 @@
 //! The fields of a body, taken one by one; what is wrong is collected and told at the end.
 //!
-//! Owns the rules for texts, words and maps. An absent field and `null` are the same; fields that
+//! Owns the rules for texts, words, amounts and maps. An absent field and `null` are the same; fields that
 //! nobody asks for are ignored.
 
+use rig::Limit;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -134,6 +135,40 @@ impl Fields {
         texts.unwrap_or_default()
     }
 
+    /// A limit, `{usd, tokens}`; what is absent is not limited.
+    pub(crate) fn limit(&mut self, name: &str) -> Limit {
+        let mut part = Self::new(self.object(name));
+        let limit = Limit {
+            usd: part.amount("usd"),
+            tokens: part.count("tokens"),
+        };
+        let told = part.issues.into_iter();
+        self.issues.extend(told.map(|issue| Issue {
+            path: format!("{name}.{}", issue.path),
+            ..issue
+        }));
+        limit
+    }
+
+    /// A number of dollars, 0 or more.
+    fn amount(&mut self, name: &str) -> Option<f64> {
+        let value = self.take(name)?;
+        let amount = value.as_f64().filter(|usd| usd.is_finite() && *usd >= 0.0);
+        if amount.is_none() {
+            self.issue(name, "must be a number, 0 or more, or null");
+        }
+        amount
+    }
+
+    /// A whole number, 0 or more.
+    fn count(&mut self, name: &str) -> Option<u64> {
+        let count = self.take(name)?.as_u64();
+        if count.is_none() {
+            self.issue(name, "must be a whole number, 0 or more, or null");
+        }
+        count
+    }
+
     /// 400 with everything that was wrong.
     pub(crate) fn finish(self) -> Result<(), Failure> {
         if self.issues.is_empty() {
@@ -178,6 +213,26 @@ mod tests {
             ["title", "type", "labels", "metadata", "body", "name"]
         );
         assert!(fields.finish().is_err());
+    }
+
+    #[test]
+    fn a_limit_names_each_part_that_is_no_amount() {
+        let limit = |value: Value| {
+            let mut fields = fields(json!({ "day": value }));
+            let limit = fields.limit("day");
+            let told: Vec<String> = fields.issues.into_iter().map(|issue| issue.path).collect();
+            (limit, told)
+        };
+        let (good, told) = limit(json!({"usd": 2, "tokens": 0, "other": "x"}));
+        assert_eq!((good.usd, good.tokens), (Some(2.0), Some(0)));
+        assert!(told.is_empty());
+        assert_eq!(limit(json!(null)).0, Limit::default());
+        for bad in [json!(-1), json!("5"), json!(true), json!([1])] {
+            let (_, told) = limit(json!({"usd": bad, "tokens": bad}));
+            assert_eq!(told, ["day.usd", "day.tokens"], "{bad}");
+        }
+        assert_eq!(limit(json!({"tokens": 1.5})).1, ["day.tokens"]);
+        assert_eq!(limit(json!(7)).1, ["day"]);
     }
 
     #[test]

@@ -1,47 +1,24 @@
 //! A bead and its attempts on the wire.
 
 use rig::{
-    AgentId, Attempt, Bead, BeadId, BeadType, BreakerState, DispatchId, LastFailure, Outcome,
-    Phase, Priority, Resolution, Rig, Status, Timestamp, Usage,
+    AgentId, Attempt, Bead, BeadId, BeadType, DispatchId, LastFailure, Outcome, Phase, PhaseAt,
+    Priority, Resolution, Rig, Status, Timestamp, WaitsOn,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::time::text;
+use super::{budget::UsageView, time::text};
 
-/// What of the rig shows in each of its beads.
+/// What of the rig shows in each of its beads, as of one moment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Frame {
-    attempts_max: u32,
-    is_configured: bool,
-    next_probe_at: Option<Timestamp>,
+pub(crate) struct Frame<'r> {
+    rig: &'r Rig,
+    now: Timestamp,
 }
 
-impl Frame {
-    pub(crate) fn of(rig: &Rig) -> Self {
-        let next_probe_at = match &rig.record().breaker.state {
-            BreakerState::Open { next_probe, .. } => Some(next_probe.at),
-            BreakerState::Closed | BreakerState::HalfOpen { .. } => None,
-        };
-        Self {
-            attempts_max: rig.policy().attempts_max,
-            is_configured: rig.record().config.is_some(),
-            next_probe_at,
-        }
-    }
-
-    /// When a bead without a session may be dispatched next, as far as a clock decides it.
-    fn next_attempt_at(self, phase: &Phase) -> Option<Timestamp> {
-        match phase {
-            // No clock decides it: the rig has to be configured first.
-            _ if !self.is_configured => None,
-            Phase::Hooked { .. } => self.next_probe_at,
-            Phase::Waiting { until, .. } => Some(
-                self.next_probe_at
-                    .map_or(until.at, |probe| probe.max(until.at)),
-            ),
-            _ => None,
-        }
+impl<'r> Frame<'r> {
+    pub(crate) fn of(rig: &'r Rig, now: Timestamp) -> Self {
+        Self { rig, now }
     }
 }
 
@@ -66,10 +43,11 @@ pub(crate) struct BeadView<'a> {
     attempts: u32,
     attempts_max: u32,
     next_attempt_at: Option<String>,
+    waiting_on: Option<WaitsOn>,
     last_failure: Option<Value>,
     dispatch_id: Option<String>,
     session_id: Option<&'a str>,
-    usage: Usage,
+    usage: UsageView,
     dispatches: u64,
     prompts: u32,
     branch: Option<&'a str>,
@@ -79,7 +57,8 @@ pub(crate) struct BeadView<'a> {
 }
 
 impl<'a> BeadView<'a> {
-    pub(crate) fn of(bead: &'a Bead, frame: Frame) -> Self {
+    pub(crate) fn of(bead: &'a Bead, frame: Frame<'_>) -> Self {
+        let waits = frame.rig.waits_on(bead, frame.now);
         let (closed_at, result, reason) = match &bead.phase {
             Phase::Closed { at, resolution } => (Some(text(*at)), Some(*resolution), None),
             Phase::Failed { reason, .. } => (None, None, Some(reason.as_str())),
@@ -101,12 +80,13 @@ impl<'a> BeadView<'a> {
             updated_at: text(bead.updated_at),
             closed_at,
             attempts: bead.numbers.failures,
-            attempts_max: frame.attempts_max,
-            next_attempt_at: frame.next_attempt_at(&bead.phase).map(text),
+            attempts_max: frame.rig.policy().attempts_max,
+            next_attempt_at: waits.and_then(|(_, until)| until).map(text),
+            waiting_on: waits.map(|(on, _)| on),
             last_failure: bead.last_failure.as_ref().map(failure),
             dispatch_id: bead.dispatch_id().map(|id| id.to_string()),
             session_id: session(&bead.phase),
-            usage: bead.usage,
+            usage: bead.usage.into(),
             dispatches: bead.numbers.dispatches(),
             prompts: bead.numbers.prompts,
             branch: bead.branch.as_deref(),
@@ -118,7 +98,7 @@ impl<'a> BeadView<'a> {
 }
 
 /// The same as a value.
-pub(crate) fn bead(bead: &Bead, frame: Frame) -> Value {
+pub(crate) fn bead(bead: &Bead, frame: Frame<'_>) -> Value {
     json!(BeadView::of(bead, frame))
 }
 
@@ -155,8 +135,14 @@ pub(crate) fn attempt(bead: &Bead, attempt: &Attempt) -> Value {
         "ended_at": text(attempt.ended_at),
         "outcome": outcome(&attempt.outcome),
         "cause": attempt.cause,
-        "usage": attempt.usage,
+        "usage": UsageView::from(attempt.usage),
+        "phases": attempt.phases.iter().map(phase).collect::<Vec<_>>(),
+        "last_output": attempt.last_output,
     })
+}
+
+fn phase(entered: &PhaseAt) -> Value {
+    json!({ "phase": entered.stage, "at": text(entered.at) })
 }
 
 fn outcome(outcome: &Outcome) -> Value {

@@ -1,40 +1,36 @@
-//! A breaker on the wire.
+//! Breakers on the wire: a rig's own one, and those of scopes that rigs share.
 
-use rig::{Breaker, BreakerState, Failure};
+use rig::{
+    Breaker, BreakerState, Failure, Scope,
+    town::{Guard, Ticket, Town, Waiter},
+};
 use serde_json::{Value, json};
 
 use super::time::text;
 
-/// A breaker: where it stands, why, and when it is tried next.
+/// A rig's own breaker: where it stands, why, and when it is tried next.
 pub(crate) fn breaker(breaker: &Breaker) -> Value {
-    let (state, failure, opened_at, next_probe_at, probe) = match &breaker.state {
-        BreakerState::Closed => ("closed", None, None, None, None),
+    let mut value = state(breaker);
+    let probe = breaker.probe().map(|(dispatch, _)| dispatch.to_string());
+    value["probe_dispatch_id"] = json!(probe);
+    value
+}
+
+fn state<P: PartialEq>(breaker: &Breaker<P>) -> Value {
+    let (word, opened_at, next_probe_at) = match &breaker.state {
+        BreakerState::Closed => ("closed", None, None),
         BreakerState::Open {
-            failure,
             opened_at,
             next_probe,
-        } => (
-            "open",
-            Some(failure),
-            Some(*opened_at),
-            Some(next_probe.at),
-            None,
-        ),
-        BreakerState::HalfOpen {
-            failure,
-            opened_at,
-            probe,
-        } => {
-            let id = probe.as_ref().map(|(id, _)| id.to_string());
-            ("half_open", Some(failure), Some(*opened_at), None, id)
-        }
+            ..
+        } => ("open", Some(*opened_at), Some(next_probe.at)),
+        BreakerState::HalfOpen { opened_at, .. } => ("half_open", Some(*opened_at), None),
     };
     json!({
-        "state": state,
-        "reason": failure.map(reason),
+        "state": word,
+        "reason": breaker.failure().map(reason),
         "opened_at": opened_at.map(text),
         "next_probe_at": next_probe_at.map(text),
-        "probe_dispatch_id": probe,
         "trips": breaker.trips,
     })
 }
@@ -45,5 +41,43 @@ fn reason(failure: &Failure) -> Value {
         "phase": failure.stage,
         "text": failure.text,
         "fix": failure.class.fix(),
+    })
+}
+
+/// The breaker of a shared scope; one that is as new is not kept and shows as closed.
+pub(crate) fn shared(scope: &Scope, guard: Option<&Guard>) -> Value {
+    let new = Breaker::<Ticket>::default();
+    let breaker = guard.map_or(&new, |guard| &guard.breaker);
+    let mut value = state(breaker);
+    value["scope"] = json!(scope);
+    value["name"] = json!(scope.to_string());
+    value["probe"] = breaker.probe().map_or(Value::Null, |(ticket, by)| {
+        json!({
+            "rig_id": ticket.rig,
+            "dispatch_id": ticket.dispatch.to_string(),
+            "until": text(by.at),
+        })
+    });
+    let check = guard.and_then(|guard| guard.check);
+    value["check"] = check.map_or(
+        Value::Null,
+        |check| json!({ "until": text(check.deadline.at) }),
+    );
+    value
+}
+
+/// The breakers that a town keeps, the opened ones first.
+pub(crate) fn guards<'t>(
+    town: &'t Town,
+    is_wanted: impl Fn(&Guard) -> bool + 't,
+) -> impl Iterator<Item = Value> + 't {
+    let mut guards: Vec<&Guard> = town.record().guards.iter().collect();
+    guards.sort_by_key(|guard| guard.breaker.is_closed());
+    let wanted = guards.into_iter().filter(move |guard| is_wanted(guard));
+    wanted.map(|guard| {
+        let waits = |waiter: &&Waiter| waiter.scope.as_ref() == Some(&guard.scope);
+        let mut value = shared(&guard.scope, Some(guard));
+        value["waiting"] = json!(town.record().waiters.iter().filter(waits).count());
+        value
     })
 }
