@@ -34,6 +34,7 @@ mod threads;
 mod town_actor;
 mod town_stub;
 mod vault;
+mod witness;
 mod workspace;
 
 pub use container::{Aboard, ContainerView};

@@ -6,5 +6,6 @@
 
 pub use crate::{
     rig_actor::{Glance, Look, RigActor, RigEnv, Tell},
-    town_actor::{LookTown, TellTown, TownActor, TownGlance, TownMail},
+    town_actor::{LookTown, TellTown, TownActor, TownEnv, TownGlance, TownMail},
+    witness::{RigWitness, TownWitness, Witness},
 };

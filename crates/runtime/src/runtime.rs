@@ -29,7 +29,7 @@ use crate::{
     rig_stub::RigStub,
     settings::Settings,
     threads::ActorThread,
-    town_actor::TownActor,
+    town_actor::{TownActor, TownEnv},
     town_stub::TownStub,
     vault::Vault,
 };
@@ -132,10 +132,9 @@ impl Runtime {
                 what: "a thread",
                 reason: error.to_string(),
             })?;
-        let changes = Changes::new();
         let env = RigEnv {
-            changes,
             numbers_from,
+            ..RigEnv::alone()
         };
         Self::wire(settings, data, vault, host, env, actors).await
     }
@@ -170,7 +169,7 @@ impl Runtime {
             containers: Arc::clone(&slots.containers),
             news: news.clone(),
         };
-        let towns = host.namespace::<TownActor>((), Arc::new(town_post));
+        let towns = host.namespace::<TownActor>(TownEnv::default(), Arc::new(town_post));
         let desk = RigDesk::new(rigs.clone());
         let desk = RigDesk::start_in_arbiter(&actors.arbiter(), move |_| desk);
         let port = rig_desk::port(&desk);

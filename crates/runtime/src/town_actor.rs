@@ -4,6 +4,8 @@
 //! alarm together. Takes no decision; [`rig::town::Town::step`] does. Knows no process and no
 //! session; the container runs what the town grants.
 
+use std::sync::Arc;
+
 use durable::{AlarmFailed, ClockJump, Handle, Message, Object, ObjectId, Records, Turn};
 use rig::{
     Env, Report, RigId, Timestamp,
@@ -11,13 +13,36 @@ use rig::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::witness::TownWitness;
+
 const RECORD_KEY: &str = "town";
 const ENTRY_PREFIX: &str = "dispatch/";
+
+/// What every town of a runtime shares.
+#[derive(Clone, Default)]
+pub struct TownEnv {
+    witness: Option<Arc<TownWitness>>,
+}
+
+impl TownEnv {
+    /// With somebody who looks on at every step.
+    pub fn seen_by(witness: Arc<TownWitness>) -> Self {
+        let witness = Some(witness);
+        Self { witness }
+    }
+}
+
+impl std::fmt::Debug for TownEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TownEnv").finish_non_exhaustive()
+    }
+}
 
 /// A town as a durable object.
 #[derive(Debug)]
 pub struct TownActor {
     town: Town,
+    env: TownEnv,
 }
 
 /// One input for the core.
@@ -79,7 +104,7 @@ impl TownActor {
             changes,
             effects,
             reply,
-        } = self.town.step(input, env);
+        } = self.decide(turn.id(), input, env);
         if changes.is_empty() && effects.is_empty() {
             return reply;
         }
@@ -98,7 +123,20 @@ impl TownActor {
             Some(at) => turn.set_alarm(at.0),
             None => turn.delete_alarm(),
         }
+        if let Some(witness) = &self.env.witness {
+            let alarm = turn.alarm().map(Timestamp);
+            witness.applied(turn.id(), &self.town, alarm, env.now);
+        }
         reply
+    }
+
+    fn decide(&self, id: &ObjectId, input: TownInput, env: Env) -> TownStep {
+        let Some(witness) = &self.env.witness else {
+            return self.town.step(input, env);
+        };
+        let step = self.town.step(input.clone(), env);
+        witness.decided(id, &self.town, &input, &step, env.now);
+        step
     }
 }
 
@@ -108,15 +146,19 @@ fn key(entry: &Entry) -> String {
 
 impl Object for TownActor {
     const NAMESPACE: &'static str = "container";
-    type Env = ();
+    type Env = TownEnv;
     type Effect = TownMail;
 
-    fn load(_id: &ObjectId, records: &Records<'_>, _env: &()) -> Result<Self, durable::Error> {
+    fn load(id: &ObjectId, records: &Records<'_>, env: &TownEnv) -> Result<Self, durable::Error> {
         let record = records.get::<TownRecord>(RECORD_KEY)?.unwrap_or_default();
         let entries = records.all::<Entry>(ENTRY_PREFIX)?;
         let entries = entries.into_iter().map(|(_, entry)| entry);
         let town = Town::from_records(record, entries);
-        Ok(Self { town })
+        if let Some(witness) = &env.witness {
+            witness.loaded(id, &town);
+        }
+        let env = env.clone();
+        Ok(Self { town, env })
     }
 
     fn alarm(
@@ -193,7 +235,7 @@ mod tests {
     async fn a_new_life_reports_what_was_taken_as_lost() {
         let host = Host::start(Store::memory().unwrap(), durable::Settings::default()).unwrap();
         let (post, mut mail) = mpsc::unbounded_channel();
-        let towns = host.namespace::<TownActor>((), Arc::new(Post(post)));
+        let towns = host.namespace::<TownActor>(TownEnv::default(), Arc::new(Post(post)));
         let town = towns.stub(&ObjectId::from_name("town").unwrap());
         let rig = RigId::new("rig").unwrap();
         let bead = BeadId::new("bead").unwrap();

@@ -4,6 +4,8 @@
 //! alarm together. Takes no decision; [`rig::Rig::step`] does. Knows no container: effects leave
 //! by the outbox to whatever port they were given.
 
+use std::sync::Arc;
+
 use durable::{AlarmFailed, Handle, Message, Object, ObjectId, Records, Turn};
 use rig::{
     AgentId, Beat, Change, Counts, Effect, Env, Input, Refused, Reply, Rig, RigRecord, Step,
@@ -16,6 +18,7 @@ use crate::{
     Error,
     once::{Json, Memory, Once, Said},
     rig_desk::time_of_age,
+    witness::RigWitness,
 };
 
 #[cfg(test)]
@@ -54,11 +57,12 @@ impl Changes {
 }
 
 /// What every rig of a runtime shares.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RigEnv {
     pub(crate) changes: Changes,
     /// No new dispatch gets a lower number: see [`Rig::numbering_from`].
     pub(crate) numbers_from: u64,
+    pub(crate) witness: Option<Arc<RigWitness>>,
 }
 
 impl RigEnv {
@@ -66,14 +70,31 @@ impl RigEnv {
     pub fn alone() -> Self {
         Self::from(Changes::new())
     }
+
+    /// With somebody who looks on at every step.
+    #[must_use]
+    pub fn seen_by(self, witness: Arc<RigWitness>) -> Self {
+        let witness = Some(witness);
+        Self { witness, ..self }
+    }
+}
+
+impl std::fmt::Debug for RigEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RigEnv")
+            .field("numbers_from", &self.numbers_from)
+            .finish_non_exhaustive()
+    }
 }
 
 impl From<Changes> for RigEnv {
     fn from(changes: Changes) -> Self {
         let numbers_from = 0;
+        let witness = None;
         Self {
             changes,
             numbers_from,
+            witness,
         }
     }
 }
@@ -133,7 +154,7 @@ impl<R> std::fmt::Debug for Look<R> {
 pub struct RigActor {
     rig: Rig,
     memory: Memory,
-    changes: Changes,
+    env: RigEnv,
 }
 
 impl RigActor {
@@ -147,7 +168,7 @@ impl RigActor {
             changes,
             effects,
             reply,
-        } = self.rig.step(input, env)?;
+        } = self.decide(turn.id(), input, env)?;
         if changes.is_empty() && effects.is_empty() {
             return Ok(reply);
         }
@@ -159,8 +180,21 @@ impl RigActor {
             turn.send(effect);
         }
         self.set_alarm(turn, env.now);
-        self.changes.bump();
+        if let Some(witness) = &self.env.witness {
+            let alarm = turn.alarm().map(Timestamp);
+            witness.applied(turn.id(), &self.rig, alarm, env.now);
+        }
+        self.env.changes.bump();
         Ok(reply)
+    }
+
+    fn decide(&self, id: &ObjectId, input: Input, env: Env) -> Result<Step, Refused> {
+        let Some(witness) = &self.env.witness else {
+            return self.rig.step(input, env);
+        };
+        let step = self.rig.step(input.clone(), env);
+        witness.decided(id, &self.rig, &input, &step, env.now);
+        step
     }
 
     fn write(&self, turn: &mut Turn<'_, Effect>, change: &Change) {
@@ -220,7 +254,7 @@ impl Object for RigActor {
     type Env = RigEnv;
     type Effect = Effect;
 
-    fn load(_id: &ObjectId, records: &Records<'_>, env: &RigEnv) -> Result<Self, durable::Error> {
+    fn load(id: &ObjectId, records: &Records<'_>, env: &RigEnv) -> Result<Self, durable::Error> {
         let mut record = records.get::<RigRecord>(RIG_KEY)?.unwrap_or_default();
         record.catch_up(records.get::<Counts>(COUNTS_KEY)?.unwrap_or_default());
         let kept = rig::Records {
@@ -230,10 +264,14 @@ impl Object for RigActor {
             reviews: all(records, REVIEW_PREFIX)?,
             mail: all(records, MAIL_PREFIX)?,
         };
+        let rig = Rig::from_records(kept).numbering_from(env.numbers_from);
+        if let Some(witness) = &env.witness {
+            witness.loaded(id, &rig);
+        }
         Ok(Self {
             memory: Memory::load(records)?,
-            rig: Rig::from_records(kept).numbering_from(env.numbers_from),
-            changes: env.changes.clone(),
+            rig,
+            env: env.clone(),
         })
     }
 
