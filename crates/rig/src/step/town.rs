@@ -2,13 +2,15 @@
 //!
 //! Owns the hold. It costs nothing and is no failure; the gate keeps it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     alert::{self, Call},
     draft::{Draft, NewEvent},
 };
-use crate::{Class, Deadline, EventType, Failure, Hold, Notice, Refusal, Reply, Scope, Timestamp};
+use crate::{
+    Bead, Class, Deadline, EventType, Failure, Hold, Notice, Refusal, Reply, Scope, Timestamp,
+};
 
 /// The longest that a town may let a rig wait without being asked again.
 const HOLD_MAX_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -57,11 +59,15 @@ pub(super) fn noticed(draft: &mut Draft<'_>, no: u64, notice: Notice) -> Reply {
             scope,
             failure,
             next_probe_at,
-        } => tripped(draft, &scope, &failure, next_probe_at),
+        } => tripped(draft, no, &scope, &failure, next_probe_at),
         Notice::Closed { scope } => {
             let metadata = json!({ "scope": scope });
             draft.event(NewEvent::of_rig(EventType::BreakerClosed, None, metadata));
-            alert::heal(draft, &scope_cause(&scope));
+            let scope = json!(scope);
+            heal_scopes(draft, |told| {
+                let notice = told.metadata.get("notice").and_then(Value::as_u64);
+                told.metadata.get("scope") == Some(&scope) && notice < Some(no)
+            });
         }
         Notice::BudgetWarned { limit } => draft.event(NewEvent::of_rig(
             EventType::BudgetWarned,
@@ -95,11 +101,15 @@ pub(super) fn noticed(draft: &mut Draft<'_>, no: u64, notice: Notice) -> Reply {
     Reply::Accepted
 }
 
-fn scope_cause(scope: &Scope) -> String {
-    format!("scope:{scope}")
-}
-
-fn tripped(draft: &mut Draft<'_>, scope: &Scope, failure: &Failure, next_probe_at: Timestamp) {
+/// Another class of the same scope is another cause: whoever has seen the one is told of the other.
+fn tripped(
+    draft: &mut Draft<'_>,
+    no: u64,
+    scope: &Scope,
+    failure: &Failure,
+    next_probe_at: Timestamp,
+) {
+    let cause = format!("scope:{scope}:{}", failure.class);
     let metadata = json!({
         "scope": scope, "class": failure.class, "text": failure.text,
         "next_probe_at_ms": next_probe_at,
@@ -110,29 +120,39 @@ fn tripped(draft: &mut Draft<'_>, scope: &Scope, failure: &Failure, next_probe_a
     alert::escalate(
         draft,
         Call {
-            cause: &scope_cause(scope),
+            cause: &cause,
             title: format!("Dispatch is stopped: {} ({scope})", failure.class),
             body,
             class: Some(failure.class),
             source: None,
         },
     );
+    let told = draft.escalation_of(&cause).map(|bead| bead.id.clone());
+    if let Some(id) = told
+        && let Ok(bead) = draft.bead_mut(&id)
+    {
+        bead.metadata.insert("scope".to_owned(), json!(scope));
+        // News of the same scope may overtake each other.
+        bead.metadata.insert("notice".to_owned(), json!(no));
+    }
+}
+
+/// Closes the open escalations of shared scopes that are meant.
+fn heal_scopes(draft: &mut Draft<'_>, is_meant: impl Fn(&Bead) -> bool) {
+    let of_scopes = |bead: &&Bead| bead.metadata.contains_key("scope") && is_meant(bead);
+    let open = draft.escalations().filter(of_scopes);
+    let causes = open.filter_map(|bead| bead.metadata.get("cause")?.as_str());
+    let causes: Vec<String> = causes.map(str::to_owned).collect();
+    for cause in causes {
+        alert::heal(draft, &cause);
+    }
 }
 
 /// The model has written on this rig's scopes: whatever it had told people about them before that
 /// dispatch was let pass is out of date, and so are scopes that it does not use any more. A session
 /// that was under way when a breaker opened proves nothing of it.
 pub(super) fn scopes_work(draft: &mut Draft<'_>, sent_at: Timestamp) {
-    let is_of_scope = |bead: &&crate::Bead| {
-        let cause = bead.metadata.get("cause").and_then(|cause| cause.as_str());
-        bead.created_at < sent_at && cause.is_some_and(|cause| cause.starts_with("scope:"))
-    };
-    let open = draft.escalations().filter(is_of_scope);
-    let causes = open.filter_map(|bead| bead.metadata.get("cause")?.as_str());
-    let causes: Vec<String> = causes.map(str::to_owned).collect();
-    for cause in causes {
-        alert::heal(draft, &cause);
-    }
+    heal_scopes(draft, |bead| bead.created_at < sent_at);
 }
 
 /// A message of this rig was given up after many tries: nothing is lost, but a person has to know.

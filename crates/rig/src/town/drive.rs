@@ -143,7 +143,10 @@ pub(super) fn alarm(draft: &mut Draft<'_>) -> TownReply {
     draft.record_mut().alarmed_at = Some(now);
     expire_guards(draft);
     // Who does not take an offer has nothing to run now; it asks again by itself.
-    let is_over = |waiter: &Waiter| waiter.offer.is_some_and(|offer| offer.is_due(now));
+    let is_over = |waiter: &Waiter| {
+        let offer = waiter.offer.is_some_and(|offer| offer.is_due(now));
+        offer || waiter.lapse.is_due(now)
+    };
     draft.record_mut().waiters.retain(|waiter| !is_over(waiter));
     expire_offline(draft);
     spend::new_day(draft);
@@ -231,6 +234,7 @@ fn move_deadlines(draft: &mut Draft<'_>, to: impl Fn(Deadline) -> Deadline, offl
     }
     for waiter in &mut record.waiters {
         waiter.offer = waiter.offer.map(&to);
+        waiter.lapse = to(waiter.lapse);
     }
     let waits = |berth: &super::Berth| {
         berth

@@ -143,6 +143,8 @@ pub struct Waiter {
     /// It was offered what it waits for, until then.
     #[serde(default)]
     pub offer: Option<Deadline>,
+    /// Without a word from it until then it waits no more: nothing is checked for its sake.
+    pub lapse: Deadline,
 }
 
 /// See the file's head.

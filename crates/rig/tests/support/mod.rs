@@ -5,12 +5,15 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod pair;
+pub(crate) mod town;
+
 use std::collections::BTreeSet;
 
 use wellhead_rig::{
     AgentId, Bead, BeadId, Beat, Change, Class, CredentialSource, DispatchId, DispatchOrder,
     DoneReport, Effect, Env, EventType, Failure, Incarnation, Input, NewBead, Outcome, Policy,
-    Preflight, Refusal, Refused, Reply, Report, ReviewMode, Rig, RigConfig, Scope, Stage,
+    Preflight, Records, Refusal, Refused, Reply, Report, ReviewMode, Rig, RigConfig, Scope, Stage,
     Timestamp, TownId, TurnReport, TurnVerdict, Usage, Who, Work,
 };
 
@@ -179,6 +182,50 @@ impl Bench {
         let refused = self.step(input).expect_err("refused");
         assert_eq!(self.rig, before);
         refused
+    }
+
+    /// Memory as it would be after a restart, by way of the stored form.
+    pub(crate) fn restart(&mut self) {
+        fn again<T: serde::Serialize + serde::de::DeserializeOwned>(it: &T) -> T {
+            let text = serde_json::to_string(it).expect("written");
+            serde_json::from_str(&text).expect("read")
+        }
+        let rig = Rig::from_records(Records {
+            record: again(self.rig.record()),
+            beads: self.rig.beads().map(again).collect(),
+            agents: self.rig.agents().map(again).collect(),
+            reviews: self.rig.reviews().map(again).collect(),
+            mail: Vec::new(),
+        });
+        assert_eq!(rig, self.rig, "what is stored is what there is");
+        self.rig = rig;
+        self.alarm = self.rig.next_alarm(self.now);
+    }
+
+    /// A second dispatch beside the first, of a bead of its own.
+    pub(crate) fn another(&mut self, title: &str) -> DispatchOrder {
+        self.ok(Input::Sling(NewBead::issue(title)));
+        self.dispatch().expect("a dispatch")
+    }
+
+    /// A life sign of a session that moves and has cost so many tokens so far.
+    pub(crate) fn beat(&mut self, dispatch: &DispatchId, tokens: u64) {
+        let usage = Usage {
+            input_tokens: tokens,
+            ..Usage::default()
+        };
+        let progress_at = Some(self.now);
+        self.ok(Input::Heartbeat(Beat {
+            progress_at,
+            usage,
+            ..beat_of(dispatch)
+        }));
+    }
+
+    /// Open escalations, by their cause.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        let cause = |bead: &Bead| bead.metadata.get("cause")?.as_str().map(str::to_owned);
+        self.rig.open_escalations().filter_map(cause).collect()
     }
 
     pub(crate) fn pass(&mut self, ms: i64) {
