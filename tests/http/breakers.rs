@@ -141,8 +141,8 @@ async fn a_reset_looks_again_and_a_shared_breaker_closes_by_output_alone() {
     stage
         .order(&format!("{base}/breaker/reset"), &json!({}))
         .await;
-    let probes = |seen: &Value| credential(seen)["probe"]["rig_id"] == json!(rig);
-    let probed = stage.until(&breakers, "probe", probes).await;
+    let is_probed = |seen: &Value| credential(seen)["probe"]["rig_id"] == json!(rig);
+    let probed = stage.until(&breakers, "probe", is_probed).await;
     assert_eq!(credential(&probed)["state"], "half_open");
     stage.until_closed(&bead).await;
     assert_closed_by_output(&stage, &rig, 2).await;

@@ -40,7 +40,7 @@ pub(crate) struct Letters {
 
 impl Letters {
     pub(crate) async fn all(&self) -> Result<Vec<Letter>, Error> {
-        let mut all = of_kind(&self.rigs, "rig", |effect| name_of(effect)).await?;
+        let mut all = of_kind(&self.rigs, "rig", name_of).await?;
         let named = |mail: &crate::town_actor::TownMail| name_of_town(&mail.clone().into());
         all.extend(of_kind(&self.towns, "town", named).await?);
         Ok(all)

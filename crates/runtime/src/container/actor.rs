@@ -219,12 +219,11 @@ impl Handler<StopAgent> for ContainerActor {
                             reason,
                             is_drain: false,
                         };
-                        match actor.crew.get(&key) {
-                            Some(to) => hand(to, Order::Stop(order)),
-                            None => {
-                                actor.early_stops.insert(key);
-                                Ok(())
-                            }
+                        if let Some(to) = actor.crew.get(&key) {
+                            hand(to, Order::Stop(order))
+                        } else {
+                            actor.early_stops.insert(key);
+                            Ok(())
                         }
                     }
                     Ok(_) => Ok(()),

@@ -54,10 +54,9 @@ async fn result_of(kit: &Kit, town: &Stub<TownActor>, check: &CheckRig) -> Optio
     };
     let held = ask(town, checked).await?;
     Some(match (own, held, failure) {
-        (Some(failure), _, _) => Preflight::Failed(failure),
-        (None, Some(held), _) => held,
         // The scope of a failure is shut by it; were it not, the rig would have to wait all the same.
-        (None, None, Some(failure)) => Preflight::Failed(failure),
+        (Some(failure), _, _) | (None, None, Some(failure)) => Preflight::Failed(failure),
+        (None, Some(held), _) => held,
         (None, None, None) => Preflight::Passed,
     })
 }

@@ -25,7 +25,8 @@ pub(super) struct Ending {
     pub(super) escalations: usize,
     /// Alarms that are still set for the demo's rigs.
     pub(super) alarms_pending: usize,
-    /// The same for those rigs alone whose beads are all at their end.
+    /// The same for those rigs alone whose beads are all at their end, but for the one that tells
+    /// people again of an escalation that nobody has seen.
     pub(super) alarms_of_settled: usize,
     /// The part that is played on a server of its own.
     pub(super) crash: Option<Survivor>,
@@ -128,34 +129,36 @@ fn line_of(event: &BeadEvent) -> Option<String> {
 
 async fn ending(stage: &Stage, cast: &Cast) -> Result<Ending, Trouble> {
     let mut beads = Vec::new();
-    let mut escalations = BTreeMap::new();
-    for part in &cast.parts {
-        let settled = settle(part).await?;
-        let own = part
-            .rig
-            .look(|rig, _| rig.open_escalations().count())
-            .await?;
-        escalations.insert(part.rig_id.clone(), own);
-        beads.push(settled);
-    }
-    let ids = |wanted: &dyn Fn(&Part) -> bool| -> Vec<String> {
-        let parts = cast.parts.iter().filter(|part| wanted(part));
-        parts.map(|part| part.rig_id.to_string()).collect()
-    };
-    let all = ids(&|_| true);
-    let at_end = ids(&|part| part.expected != Expected::NeverDispatched);
     let alarms = stage.runtime.alarms_pending().await?;
-    let count = |of: &[String]| {
-        alarms
+    let (mut escalations, mut alarms_pending, mut alarms_of_settled) = (0, 0, 0);
+    for part in &cast.parts {
+        let open = part.rig.look(|rig, _| {
+            let again = rig
+                .open_escalations()
+                .filter_map(|e| e.alert.as_ref()?.again);
+            (
+                rig.open_escalations().count(),
+                again.map(|again| again.at.0).min(),
+            )
+        });
+        let (own, told_again) = open.await?;
+        let id = part.rig_id.as_str();
+        let of_rig = alarms
             .iter()
-            .filter(|(kind, id, _)| kind == "rig" && of.contains(id))
-            .count()
-    };
+            .filter(|(kind, of, _)| kind == "rig" && of == id);
+        let at: Vec<i64> = of_rig.map(|(_, _, at)| *at).collect();
+        escalations += own;
+        alarms_pending += at.len();
+        if part.expected != Expected::NeverDispatched {
+            alarms_of_settled += at.iter().filter(|at| Some(**at) != told_again).count();
+        }
+        beads.push(settle(part).await?);
+    }
     Ok(Ending {
         beads,
-        escalations: escalations.values().sum(),
-        alarms_pending: count(&all),
-        alarms_of_settled: count(&at_end),
+        escalations,
+        alarms_pending,
+        alarms_of_settled,
         crash: None,
     })
 }

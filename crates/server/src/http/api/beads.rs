@@ -123,7 +123,7 @@ pub(crate) async fn list(ctx: Ctx) -> Result<HttpResponse, Failure> {
 
 /// `GET R/beads/{id}`.
 pub(crate) async fn show(ctx: Ctx) -> Result<HttpResponse, Failure> {
-    with_bead(&ctx, |bead, frame| view::bead(bead, frame)).await
+    with_bead(&ctx, view::bead).await
 }
 
 /// `GET R/beads/{id}/attempts`: oldest first.
