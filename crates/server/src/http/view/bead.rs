@@ -81,7 +81,9 @@ impl<'a> BeadView<'a> {
             closed_at,
             attempts: bead.numbers.failures,
             attempts_max: frame.rig.policy().attempts_max,
-            next_attempt_at: waits.and_then(|(_, until)| until).map(text),
+            next_attempt_at: waits
+                .and_then(|_| frame.rig.explain(bead, frame.now).at)
+                .map(text),
             waiting_on: waits.map(|(on, _)| on),
             last_failure: bead.last_failure.as_ref().map(failure),
             dispatch_id: bead.dispatch_id().map(|id| id.to_string()),
