@@ -119,6 +119,43 @@ async fn the_count_survives_a_sleep() {
     assert_eq!(world.inbox.0.effects(), [POISON; 6]);
 }
 
+/// What is one commit is whole or not there, whatever crashes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_move_and_what_the_object_does_about_it_are_one_commit() {
+    let world = world(2);
+    // The first try may be on disk as soon as what it tries.
+    let mut commits = *world.host.last_seq().borrow() + 1;
+    soon(world.cell("a").send(Emit(vec![POISON])))
+        .await
+        .unwrap();
+    for attempt in 1..=2 {
+        world.settled("a", attempt).await;
+        // A read is behind what was written before it, and no commit.
+        soon(world.cell("a").send(Read)).await.unwrap();
+        commits += 1;
+        assert_eq!(*world.host.last_seq().borrow(), commits);
+        world.clock.advance(2_000);
+    }
+    assert_eq!(told(&world, 1).await.len(), 1);
+    let noted = soon(world.cell("a").get("dead/1")).await;
+    assert_eq!(noted, Ok(Some(2.into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_without_an_instance_is_told_at_once() {
+    let world = world(1);
+    world.inbox.0.refuse_all.store(true, Ordering::SeqCst);
+    soon(world.cell("a").send(Emit(vec![POISON])))
+        .await
+        .unwrap();
+    world.settled("a", 1).await;
+    let failed = soon(world.cell("a").send(AddAndPanic(1))).await;
+    assert!(matches!(failed, Err(Error::Panicked { .. })), "{failed:?}");
+    world.inbox.0.refuse_all.store(false, Ordering::SeqCst);
+    world.clock.advance(2_000);
+    assert_eq!(told(&world, 1).await[0].tries, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_a_delivery_is_poison() {
     for (effect, reason) in [

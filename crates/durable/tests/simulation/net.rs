@@ -81,10 +81,14 @@ pub async fn carry(
                 tokio::time::sleep(Duration::from_secs(40)).await;
                 return;
             }
-            let mut said = None;
+            let (mut said, moody) = (None, fate % 2 == 0);
             for ms in late.into_iter().take(copies) {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
-                said = said.or(arrive(&lab, &targets, envelope.clone()).await);
+                let heard = arrive(&lab, &targets, envelope.clone(), moody).await;
+                said = heard
+                    .filter(|heard| *heard == Verdict::Taken)
+                    .or(said)
+                    .or(heard);
             }
             if let Some(verdict) = said.filter(|_| fate != 2 || calm) {
                 let _ = answer.send(verdict);
@@ -93,12 +97,20 @@ pub async fn carry(
     }
 }
 
-async fn arrive(lab: &Lab, targets: &Targets, envelope: Envelope<Note>) -> Option<Verdict> {
+async fn arrive(
+    lab: &Lab,
+    targets: &Targets,
+    envelope: Envelope<Note>,
+    moody: bool,
+) -> Option<Verdict> {
     let effect = (envelope.from.to_string(), envelope.seq);
     let note = &envelope.effect;
     let id = ObjectId::from_name(&note.to).unwrap();
     let up = targets.borrow().clone();
-    if up.is_some() && (note.is_poison() || (note.is_curable() && !lab.notes().cured)) {
+    // What has been taken is known again, whatever the mood.
+    let known = lab.notes().taken.contains(&effect);
+    let refuses = note.is_curable() && moody && !known && !lab.notes().cured;
+    if up.is_some() && (note.is_poison() || refuses) {
         lab.say(format_args!("{} #{} is refused", effect.0, effect.1));
         return Some(Verdict::Refused);
     }

@@ -27,7 +27,7 @@ impl Note {
         self.text.is_multiple_of(8)
     }
 
-    /// A receiver takes it once it has been mended.
+    /// A receiver may refuse it until it has been mended.
     pub fn is_curable(&self) -> bool {
         self.text % 8 == 1
     }

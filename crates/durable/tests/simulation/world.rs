@@ -224,6 +224,8 @@ impl World {
         self.disk.inner.fill(false);
         for client in clients {
             client.abort();
+            // It may be in the middle of a read, which holds the disk until it is gone.
+            let _ = client.await;
         }
     }
 

@@ -81,7 +81,9 @@ impl<'a> BeadView<'a> {
             closed_at,
             attempts: bead.numbers.failures,
             attempts_max: frame.rig.policy().attempts_max,
+            // A person ends a pause, whatever a clock asks meanwhile.
             next_attempt_at: waits
+                .filter(|(on, _)| *on != WaitsOn::Paused)
                 .and_then(|_| frame.rig.explain(bead, frame.now).at)
                 .map(text),
             waiting_on: waits.map(|(on, _)| on),
