@@ -1,7 +1,7 @@
 //! What rigs share, on the real `kilo serve`: a gateway that goes away and comes back, budgets,
 //! stops, tools that loop and turns that stand still.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
