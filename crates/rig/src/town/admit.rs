@@ -4,12 +4,19 @@
 //! nothing, and whoever was refused waits in turn.
 
 use super::{Ask, Ticket, TownReply, Waiter, draft::Draft};
-use crate::{BreakerState, Class, Refusal, RigId, Scope, Scopes, Timestamp, next_utc_day};
+use crate::{
+    BreakerState, Class, Deadline, Refusal, RigId, Scope, Scopes, Timestamp, next_utc_day,
+};
 
 /// Whoever finds no slot asks again after this long; mostly it is offered one before.
 const FULL_MS: i64 = 30 * 1_000;
 /// A pause ends with an offer; this is for the case that the offer finds nobody.
 const PAUSED_MS: i64 = 60 * 60 * 1_000;
+
+/// Whoever has not asked again so long after its time does not want it any more.
+const GONE_MS: i64 = 10 * 60 * 1_000;
+/// No wait is longer: rigs ask again after a day.
+const WAIT_MAX_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// Why, and when to ask again at the latest.
 pub(super) type Refused = (Refusal, Timestamp);
@@ -121,11 +128,14 @@ fn wait(
     prompts: u32,
     refused: Refused,
 ) -> Refused {
+    let now = draft.now();
+    let wait_ms = refused.1.since_ms(now).clamp(0, WAIT_MAX_MS);
+    let gone = Some(Deadline::after(now, wait_ms.saturating_add(GONE_MS)));
     let record = draft.record_mut();
     let known = record.waiters.iter_mut().find(|waiter| waiter.rig == *rig);
     if let Some(waiter) = known.filter(|waiter| waiter.scope == scope) {
         waiter.prompts = waiter.prompts.min(prompts);
-        waiter.offer = None;
+        (waiter.offer, waiter.gone) = (None, gone);
         return refused;
     }
     record.waiters.retain(|waiter| waiter.rig != *rig);
@@ -138,6 +148,7 @@ fn wait(
         scope,
         prompts,
         offer: None,
+        gone,
     });
     refused
 }

@@ -142,8 +142,12 @@ pub(super) fn alarm(draft: &mut Draft<'_>) -> TownReply {
     rebase(draft);
     draft.record_mut().alarmed_at = Some(now);
     expire_guards(draft);
-    // Who does not take an offer has nothing to run now; it asks again by itself.
-    let is_over = |waiter: &Waiter| waiter.offer.is_some_and(|offer| offer.is_due(now));
+    // Who does not take an offer has nothing to run now, and who does not ask again has lost
+    // interest; both ask again by themselves.
+    let is_over = |waiter: &Waiter| {
+        let mut deadlines = waiter.offer.into_iter().chain(waiter.gone);
+        deadlines.any(|deadline| deadline.is_due(now))
+    };
     draft.record_mut().waiters.retain(|waiter| !is_over(waiter));
     expire_offline(draft);
     spend::new_day(draft);
@@ -230,6 +234,7 @@ fn move_deadlines(draft: &mut Draft<'_>, to: impl Fn(Deadline) -> Deadline, offl
     }
     for waiter in &mut record.waiters {
         waiter.offer = waiter.offer.map(&to);
+        waiter.gone = waiter.gone.map(&to);
     }
     let waits = |berth: &super::Berth| {
         berth

@@ -143,6 +143,9 @@ pub struct Waiter {
     /// It was offered what it waits for, until then.
     #[serde(default)]
     pub offer: Option<Deadline>,
+    /// When it has lost interest, unless it asks again: it may need that scope no more.
+    #[serde(default)]
+    pub gone: Option<Deadline>,
 }
 
 /// See the file's head.
