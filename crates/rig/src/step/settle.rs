@@ -256,6 +256,8 @@ fn wait(draft: &mut Draft<'_>, id: &BeadId, run: &Run, wait_ms: i64) -> Result<(
         return orders::carry_out(draft, id, Order::Unhook, None);
     }
     let until = Deadline::after(draft.now(), wait_ms);
+    // No wait begins later than the newest time: a jump of the clock back is known by that.
+    draft.stamp();
     let agent = run.agent.clone();
     draft.bead_mut(id)?.phase = Phase::Waiting {
         agent,

@@ -14,6 +14,9 @@ const PAUSED_MS: i64 = 60 * 60 * 1_000;
 /// A rig that has not asked again so long after its time has nothing to run any more.
 const LAPSE_MS: i64 = 10 * 60 * 1_000;
 
+/// No wait is longer: rigs ask again after a day.
+const WAIT_MAX_MS: i64 = 24 * 60 * 60 * 1_000;
+
 /// Why, and when to ask again at the latest.
 pub(super) type Refused = (Refusal, Timestamp);
 
@@ -126,7 +129,7 @@ fn wait(
 ) -> Refused {
     let now = draft.now();
     // It asks again then, if it still wants to.
-    let wait_ms = refused.1.since_ms(now).max(0);
+    let wait_ms = refused.1.since_ms(now).clamp(0, WAIT_MAX_MS);
     let lapse = Deadline::after(now, wait_ms.saturating_add(LAPSE_MS));
     let record = draft.record_mut();
     let known = record.waiters.iter_mut().find(|waiter| waiter.rig == *rig);

@@ -15,6 +15,9 @@ pub(super) const NEVER: Duration = Duration::from_hours(24 * 365);
 
 /// See the file's head.
 pub(super) struct Known {
+    /// Its turn has begun, and the rig is to hear of it.
+    pub(super) begun: bool,
+    /// The rig has heard of it.
     pub(super) started: bool,
     pub(super) stopping: Option<StopOrder>,
     pub(super) stop_at: Instant,
@@ -44,6 +47,7 @@ impl Known {
     pub(super) fn new(repeats_max: u32) -> Self {
         let never = Instant::now() + NEVER;
         Self {
+            begun: false,
             started: false,
             stopping: None,
             stop_at: never,

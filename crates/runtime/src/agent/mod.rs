@@ -35,6 +35,11 @@ use crate::{
     workspace::Worktree,
 };
 
+/// A full queue is asked again after this long.
+const SOON: Duration = Duration::from_millis(100);
+/// A store that fails, after this long: its disk may be full for a while.
+const LATER: Duration = Duration::from_secs(2);
+
 /// An order to end a session.
 #[derive(Clone, Debug)]
 pub(crate) struct StopOrder {
@@ -190,8 +195,9 @@ pub(crate) fn broken(dispatch: DispatchId, error: &str) -> Report {
     }
 }
 
-/// Stores the report; a full queue is waited for, a stopped store ends the try: the next life of
-/// the container finds the dispatch taken and not over, and reports it as lost.
+/// Stores the report, however long the store can not: without it the slot would stay taken and the
+/// bead would wait for its end. A stopped store ends the try: the next life of the container finds
+/// the dispatch taken and not over, and reports it as lost.
 pub(crate) async fn repeat_until_stored(town: &Stub<TownActor>, rig: RigId, report: Report) {
     loop {
         let finish = TownInput::Finish {
@@ -200,12 +206,11 @@ pub(crate) async fn repeat_until_stored(town: &Stub<TownActor>, rig: RigId, repo
         };
         match town.send(TellTown(finish)).await {
             Ok(_) => return,
-            Err(durable::Error::Overloaded) => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Err(durable::Error::Overloaded) => tokio::time::sleep(SOON).await,
+            Err(durable::Error::Stopped) => return,
             Err(error) => {
-                tracing::error!(dispatch = %report.dispatch, %error, "a report was not stored");
-                return;
+                tracing::error!(dispatch = %report.dispatch, %error, "a report is not stored yet");
+                tokio::time::sleep(LATER).await;
             }
         }
     }

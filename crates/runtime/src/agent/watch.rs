@@ -53,7 +53,7 @@ impl Agent {
                 biased;
                 Some(order) = orders.recv() => self.heed(gear, watch, order).await,
                 () = tokio::time::sleep_until(watch.stop_at) => Some(watch.interrupted()),
-                _ = beats.tick() => self.beat(watch).await,
+                _ = beats.tick() => self.sign_of_life(gear, watch).await,
                 () = tokio::time::sleep_until(watch.judge_at) => self.judge(gear, watch).await,
                 event = session.next() => self.on_event(gear, watch, event).await,
             };
@@ -288,6 +288,7 @@ impl Agent {
         if watch.started {
             return None;
         }
+        watch.begun = true;
         let session = gear
             .session
             .as_ref()
@@ -308,6 +309,14 @@ impl Agent {
             // The next beat tries again.
             Ok(Err(Unheard::Later(_) | Unheard::Broken(_))) | Err(_) => None,
         }
+    }
+
+    /// A beat; as long as the rig could not be told of the start, that instead.
+    async fn sign_of_life(&self, gear: &Gear, watch: &mut Known) -> Over {
+        if watch.begun && !watch.started {
+            return self.report_start(gear, watch).await;
+        }
+        self.beat(watch).await
     }
 
     async fn beat(&self, watch: &mut Known) -> Over {
