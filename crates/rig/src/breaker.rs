@@ -81,6 +81,8 @@ pub struct Breaker<P = DispatchId> {
     pub trips: u32,
     consecutive: u32,
     window: Vec<Sample>,
+    /// The probe whose deadline shut it again: what it writes after all is still a proof.
+    late: Option<P>,
 }
 
 impl<P> Default for Breaker<P> {
@@ -90,6 +92,7 @@ impl<P> Default for Breaker<P> {
             trips: 0,
             consecutive: 0,
             window: Vec::new(),
+            late: None,
         }
     }
 }
@@ -107,7 +110,7 @@ pub enum Moved {
     Closed,
 }
 
-impl<P: PartialEq> Breaker<P> {
+impl<P: Clone + PartialEq> Breaker<P> {
     /// Whether everything passes.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, BreakerState::Closed)
@@ -202,10 +205,13 @@ impl<P: PartialEq> Breaker<P> {
         }
     }
 
-    /// Records model output. It alone closes a half-open breaker.
-    pub(crate) fn output(&mut self, now: Timestamp) -> Moved {
+    /// Records model output of a dispatch. It alone closes a half-open breaker, and one that only
+    /// the slowness of that dispatch keeps open: else a model that is slow to begin would never
+    /// close it.
+    pub(crate) fn output(&mut self, dispatch: &P, now: Timestamp) -> Moved {
         self.consecutive = 0;
-        if matches!(self.state, BreakerState::HalfOpen { .. }) {
+        let is_late = self.late.as_ref() == Some(dispatch);
+        if is_late || matches!(self.state, BreakerState::HalfOpen { .. }) {
             *self = Self::default();
             return Moved::Closed;
         }
@@ -213,7 +219,15 @@ impl<P: PartialEq> Breaker<P> {
         Moved::No
     }
 
-    /// The probe ended or its deadline passed without any output: the same wait, doubled.
+    /// The probe's deadline passed without any output: the same wait, doubled.
+    pub(crate) fn probe_expired(&mut self, now: Timestamp, pace: &Pace, random: u64) -> Moved {
+        let late = self.probe().map(|(dispatch, _)| dispatch.clone());
+        let moved = self.probe_failed(now, pace, random);
+        self.late = late;
+        moved
+    }
+
+    /// The probe ended without any output: the same wait, doubled.
     pub(crate) fn probe_failed(&mut self, now: Timestamp, pace: &Pace, random: u64) -> Moved {
         match self.failure().cloned() {
             Some(failure) => self.open(failure, now, pace, random),
@@ -230,6 +244,7 @@ impl<P: PartialEq> Breaker<P> {
             }
         };
         self.trips = self.trips.saturating_add(1);
+        self.late = None;
         let cooldown = pace.cooldown(self.trips, random);
         let asked = failure.retry_after_ms.unwrap_or(cooldown).max(0);
         let wait = asked.max(1_000).min(pace.cooldown_max_ms.max(cooldown));
@@ -335,7 +350,7 @@ mod tests {
         assert_eq!(fail(&mut breaker, Class::Crash, 1), Moved::No);
         assert_eq!(fail(&mut breaker, Class::Crash, 2), Moved::No);
         for _ in 0..4 {
-            breaker.output(Timestamp(3));
+            breaker.output(&dispatch(), Timestamp(3));
         }
         assert_eq!(fail(&mut breaker, Class::Crash, 4), Moved::No);
         assert_eq!(
@@ -362,7 +377,7 @@ mod tests {
         );
         assert_eq!(wait(&breaker), 120_000);
         breaker.check_passed();
-        assert_eq!(breaker.output(Timestamp(9)), Moved::Closed);
+        assert_eq!(breaker.output(&dispatch(), Timestamp(9)), Moved::Closed);
         assert_eq!(breaker, Breaker::default());
     }
 

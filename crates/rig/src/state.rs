@@ -348,8 +348,14 @@ impl Rig {
             // One step dispatches no more than so many; the rest has its turn in a second.
             next = earliest(next, Some(now.plus_ms(ALARM_GAP_MS)));
         }
-        if ready || (self.has_probe() && !is_deleted) {
-            next = earliest(next, self.gate_deadline(now));
+        if !is_deleted {
+            next = earliest(
+                next,
+                self.used_up_at(now).filter(|_| awaited || self.has_probe()),
+            );
+        }
+        if ready {
+            next = earliest(next, self.gate_opens_at(now));
         }
         let floor = self.record.alarmed_at.map(|at| at.plus_ms(ALARM_GAP_MS));
         next.map(|at| floor.map_or(at, |floor| at.max(floor.min(now.plus_ms(ALARM_GAP_MS)))))
@@ -401,17 +407,21 @@ impl Rig {
         )
     }
 
-    /// The next time at which the gate itself may change its answer.
-    fn gate_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+    /// When the checks under way, or the breaker's probe, are given up whatever holds the gate.
+    fn used_up_at(&self, now: Timestamp) -> Option<Timestamp> {
         let record = &self.record;
         let checking = match &record.readiness {
             Readiness::Checking { deadline, .. } => Some(*deadline),
             Readiness::Unverified | Readiness::Verified => None,
         };
         let probe = record.breaker.probe().map(|(_, by)| *by);
-        // What is used up whatever holds the gate; and what opens it.
-        let used_up = checking.or(probe).map(|by| by.rebased(now).at);
-        let opens = match outlook_of(record, now) {
+        checking.or(probe).map(|by| by.rebased(now).at)
+    }
+
+    /// When time alone opens the gate.
+    fn gate_opens_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let record = &self.record;
+        match outlook_of(record, now) {
             Outlook::Spent(until) => Some(until),
             Outlook::Held(_) => record.hold.as_ref().map(|hold| hold.until.rebased(now).at),
             Outlook::Shut(..) => match &record.breaker.state {
@@ -419,8 +429,7 @@ impl Rig {
                 BreakerState::Closed | BreakerState::HalfOpen { .. } => None,
             },
             _ => None,
-        };
-        earliest(used_up, opens)
+        }
     }
 }
 

@@ -191,12 +191,27 @@ fn only_output_of_a_later_dispatch_closes_what_was_told_of_a_scope() {
 #[test]
 fn the_same_words_of_an_agent_are_counted() {
     let mut bench = Bench::new();
+    let by = |agent: &str, title: &str| {
+        let mut new = NewBead::issue(title);
+        let agent = serde_json::Value::from(agent);
+        new.metadata.insert("agent_id".to_owned(), agent);
+        Input::Escalate(new)
+    };
     for _ in 0..5 {
-        bench.ok(Input::Escalate(NewBead::issue("help")));
+        bench.ok(by("amber", "help"));
     }
     assert_eq!(count(only(&bench)), Some(5));
-    bench.ok(Input::Escalate(NewBead::issue("more help")));
-    assert_eq!(bench.rig.open_escalations().count(), 2);
+    bench.ok(by("amber", "more help"));
+    bench.ok(by("basil", "help"));
+    assert_eq!(bench.rig.open_escalations().count(), 3);
+    for _ in 0..2 {
+        bench.ok(Input::Escalate(NewBead::issue("help")));
+    }
+    assert_eq!(
+        bench.rig.open_escalations().count(),
+        5,
+        "a person means each"
+    );
 }
 
 /// C14: what was given up is told; nothing waits for it.

@@ -281,6 +281,20 @@ fn a_probe_without_output_keeps_its_scope_shut_for_twice_as_long() {
     }
 }
 
+/// A model that is slow to begin must not keep its breaker open for ever.
+#[test]
+fn what_a_probe_writes_after_its_deadline_closes_its_scope_all_the_same() {
+    let mut bench = half_open_town([("c", 3), ("d", 1), ("e", 2)]);
+    bench.take_as("d", dispatch("b", 2), with(1));
+    bench.run_for(4 * MINUTE_MS);
+    assert!(is_open(&bench, &credential()));
+    bench.town = bench.restarted();
+    let (rig, dispatch) = (rig("d"), dispatch("b", 2));
+    bench.step(TownInput::Output { rig, dispatch });
+    assert!(bench.is_closed(&credential()));
+    assert!(bench.offers().ends_with(&["c".to_owned(), "e".to_owned()]));
+}
+
 #[test]
 fn a_probe_that_a_person_ended_proves_nothing_and_the_next_one_is_made_at_once() {
     let mut bench = half_open_town([("c", 3), ("d", 1), ("e", 2)]);

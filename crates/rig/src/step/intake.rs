@@ -182,9 +182,14 @@ fn check_hookable(bead: &Bead) -> Result<(), Refused> {
     }
 }
 
-/// An agent or a person asks for a person. The same words again are the same cause.
+/// An agent or a person asks for a person. The same words of the same agent are the same cause: an
+/// agent in a loop fills no list. A person means each of them.
 pub(super) fn escalate(draft: &mut Draft<'_>, new: NewBead) -> Reply {
-    let is_same = |bead: &&Bead| bead.title == new.title && bead.body == new.body;
+    let agent = new.metadata.get("agent_id");
+    let is_same = |bead: &&Bead| {
+        let by_same = agent.is_some() && bead.metadata.get("agent_id") == agent;
+        by_same && bead.title == new.title && bead.body == new.body
+    };
     let known = draft
         .escalations()
         .find(is_same)

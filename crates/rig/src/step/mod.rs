@@ -34,6 +34,7 @@ mod trip;
 mod words;
 
 pub(crate) use gate::{Outlook, outlook_of};
+pub(crate) use settle::{limit_reached, prompts_limit};
 
 use crate::{Env, Input, Refused, Reply, Rig, Step};
 use draft::Draft;

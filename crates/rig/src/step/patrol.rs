@@ -44,7 +44,7 @@ fn check_deadlines(draft: &mut Draft<'_>) {
     if matches!(&draft.record().breaker.state, BreakerState::HalfOpen { probe: Some((_, by)), .. }
         if by.is_due(now))
     {
-        trip::probe_failed(draft);
+        trip::probe_expired(draft);
     }
 }
 

@@ -98,7 +98,7 @@ pub(super) fn heartbeat(draft: &mut Draft<'_>, beat: &Beat) -> Result<Reply, Ref
     draft.bead_mut(&beat.dispatch.bead)?.phase = Phase::Working { run, live };
     super::agents::touch(draft, &agent);
     if first_output {
-        trip::output(draft, sent_at);
+        trip::output(draft, &beat.dispatch, sent_at);
     }
     if is_loop {
         let text = format!("the same tool call {} times in a row", beat.repeats);
@@ -253,7 +253,7 @@ pub(super) fn agent_done(draft: &mut Draft<'_>, report: Report) -> Result<Reply,
         draft.event(event);
     }
     if first_output && !speaks_against_its_scope {
-        trip::output(draft, sent_at);
+        trip::output(draft, &report.dispatch, sent_at);
     }
     control::spend(draft, more);
     settle::try_settle(draft, &id)?;

@@ -300,14 +300,14 @@ fn wait_after(draft: &mut Draft<'_>, class: Class, failures: u32) -> i64 {
 }
 
 /// How many prompts a bead may cost: each recorded retry grants as many more.
-pub(super) fn prompts_limit(policy: &Policy, numbers: &Numbers) -> u32 {
+pub(crate) fn prompts_limit(policy: &Policy, numbers: &Numbers) -> u32 {
     policy
         .prompts_max
         .saturating_mul(numbers.retries.saturating_add(1))
 }
 
 /// The limit that a bead has reached, in words.
-pub(super) fn limit_reached(policy: &Policy, numbers: &Numbers) -> Option<String> {
+pub(crate) fn limit_reached(policy: &Policy, numbers: &Numbers) -> Option<String> {
     if numbers.failures >= policy.attempts_max {
         return Some(format!("failed {} times in a row", numbers.failures));
     }

@@ -34,10 +34,10 @@ pub(super) fn reset(draft: &mut Draft<'_>, by: &Who) -> Reply {
 }
 
 /// Model output of a dispatch that was sent then.
-pub(super) fn output(draft: &mut Draft<'_>, sent_at: Timestamp) {
+pub(super) fn output(draft: &mut Draft<'_>, dispatch: &DispatchId, sent_at: Timestamp) {
     let now = draft.now();
     let class = draft.record().breaker.class();
-    if draft.record_mut().breaker.output(now) == Moved::Closed {
+    if draft.record_mut().breaker.output(dispatch, now) == Moved::Closed {
         closed(draft, class);
     }
     town::scopes_work(draft, sent_at);
@@ -81,8 +81,17 @@ pub(super) fn probe_ended(draft: &mut Draft<'_>, run: &Run, dispatch: &DispatchI
     }
 }
 
-/// The probe's deadline passed, or it ended without output.
-pub(super) fn probe_failed(draft: &mut Draft<'_>) {
+/// The probe's deadline passed.
+pub(super) fn probe_expired(draft: &mut Draft<'_>) {
+    let (now, random) = (draft.now(), draft.random());
+    let record = draft.record_mut();
+    let pace = record.policy.pace();
+    record.breaker.probe_expired(now, &pace, random);
+    record.readiness = Readiness::Unverified;
+}
+
+/// The probe ended without output.
+fn probe_failed(draft: &mut Draft<'_>) {
     let (now, random) = (draft.now(), draft.random());
     let record = draft.record_mut();
     let pace = record.policy.pace();

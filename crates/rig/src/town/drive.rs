@@ -163,7 +163,7 @@ fn expire_guards(draft: &mut Draft<'_>) {
     let over = draft.record().guards.iter().filter(is_over);
     let over: Vec<Scope> = over.map(|guard| guard.scope.clone()).collect();
     for scope in over {
-        guard::probe_failed(draft, &scope);
+        guard::expired(draft, &scope);
     }
 }
 

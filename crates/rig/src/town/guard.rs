@@ -20,7 +20,7 @@ pub(super) fn ended(draft: &mut Draft<'_>, ticket: &Ticket, berth: &Berth, repor
     };
     let against = failure.and_then(|failure| berth.scopes.against(failure.class));
     if report.output && !berth.output && against.is_none() {
-        speak_for(draft, &berth.scopes, berth.sample.as_ref());
+        speak_for(draft, ticket, berth);
     }
     if let (Some(failure), Some(scope)) = (failure, &against) {
         let was_probe = is_probe(draft, scope, ticket);
@@ -52,6 +52,15 @@ pub(super) fn ended(draft: &mut Draft<'_>, ticket: &Ticket, berth: &Berth, repor
 fn is_probe(draft: &Draft<'_>, scope: &Scope, ticket: &Ticket) -> bool {
     let guard = draft.record().guard(scope);
     guard.is_some_and(|guard| guard.breaker.probe().is_some_and(|(is, _)| is == ticket))
+}
+
+/// A check without an answer, or a probe without output in its time.
+pub(super) fn expired(draft: &mut Draft<'_>, scope: &Scope) {
+    let (now, pace, random) = (draft.now(), draft.record().policy.pace(), draft.random());
+    if let Some(guard) = draft.guard_mut(scope) {
+        guard.check = None;
+        guard.breaker.probe_expired(now, &pace, random);
+    }
 }
 
 /// The same wait again, doubled.
@@ -148,14 +157,18 @@ pub(super) fn output(draft: &mut Draft<'_>, rig: &RigId, dispatch: &DispatchId) 
         berth.output = true;
         berth.offline = None;
     });
-    speak_for(draft, &berth.scopes, berth.sample.as_ref());
+    let ticket = Ticket {
+        rig: rig.clone(),
+        dispatch: dispatch.clone(),
+    };
+    speak_for(draft, &ticket, &berth);
     TownReply::Accepted
 }
 
 /// Model output alone closes a breaker.
-fn speak_for(draft: &mut Draft<'_>, scopes: &Scopes, sample: Option<&RigConfig>) {
-    let now = draft.now();
-    for scope in scopes.all() {
+fn speak_for(draft: &mut Draft<'_>, ticket: &Ticket, berth: &Berth) {
+    let (now, sample) = (draft.now(), berth.sample.as_ref());
+    for scope in berth.scopes.all() {
         if matches!(scope, Scope::Gateway { .. }) {
             // Half of the outcomes count there, so that the good ones have to be counted too.
             ensure(draft, &scope, sample);
@@ -164,7 +177,7 @@ fn speak_for(draft: &mut Draft<'_>, scopes: &Scopes, sample: Option<&RigConfig>)
             continue;
         };
         let told_by = guard.told_by.clone();
-        if guard.breaker.output(now) == Moved::Closed {
+        if guard.breaker.output(ticket, now) == Moved::Closed {
             guard.check = None;
             guard.told_by = None;
             closed(draft, &scope, told_by);

@@ -2,6 +2,8 @@
 //!
 //! Wires the parts; each names in its head what it owns.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 pub(crate) mod checks;
 pub(crate) mod container;
 pub(crate) mod disk;

@@ -67,6 +67,9 @@ pub(crate) struct World {
     pub(super) alarm_lag: i64,
     pub(super) past: Vec<Input>,
     pub(super) encoded: bool,
+    /// Each so many steps the rig is put aside, as it is after that step.
+    sample_every: Option<u64>,
+    samples: Vec<(Rig, Timestamp)>,
 }
 
 /// Runs one seed to its end.
@@ -76,6 +79,15 @@ pub(crate) fn run(seed: u64, keeps_trace: bool) -> (World, Result<(), String>) {
     world.stats.seeds = 1;
     world.stats.seeds_with_crash = u64::from(world.stats.crashes > 0);
     (world, result)
+}
+
+/// Rigs as they are on their way through one seed, each with its time.
+pub(crate) fn samples(seed: u64, every: u64) -> Vec<(Rig, Timestamp)> {
+    let mut world = World::new(seed, false);
+    world.sample_every = Some(every);
+    let result = world.play();
+    assert_eq!(result, Ok(()), "seed {seed}");
+    world.samples
 }
 
 impl World {
@@ -102,6 +114,8 @@ impl World {
             alarm_lag: 0,
             past: Vec::new(),
             encoded: false,
+            sample_every: None,
+            samples: Vec::new(),
         }
     }
 
@@ -278,6 +292,12 @@ impl World {
         self.checks
             .after_commit(&self.rig, step, alarm, now, is_alarm)?;
         self.check_disk(step)?;
+        if self
+            .sample_every
+            .is_some_and(|every| self.stats.steps.is_multiple_of(every))
+        {
+            self.samples.push((self.rig.clone(), now));
+        }
         for no in first.into_iter().flat_map(|no| no..) {
             if !self.disk.outbox.contains_key(&no) {
                 break;

@@ -93,3 +93,37 @@ pub(super) fn usage(usage: kilo::Usage, is_priced: bool) -> Usage {
 fn price_of(input_tokens: u64, output_tokens: u64) -> f64 {
     (input_tokens as f64 * UNKNOWN_INPUT_USD + output_tokens as f64 * UNKNOWN_OUTPUT_USD) / 1e6
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C11: a budget that trusted silence would not be one.
+    #[test]
+    fn what_a_gateway_does_not_tell_is_estimated_from_above() {
+        let told = kilo::Usage {
+            input: 1_000,
+            output: 100,
+            cost: 0.5,
+            ..kilo::Usage::default()
+        };
+        let known = usage(told, true);
+        assert!(!known.estimated);
+        assert_eq!((known.tokens(), known.cost_usd), (1_100, 0.5));
+        let free = usage(kilo::Usage { cost: 0.0, ..told }, true);
+        assert!(!free.estimated, "a price of zero is a price");
+        let unpriced = usage(kilo::Usage { cost: 0.0, ..told }, false);
+        assert!(
+            unpriced.estimated && unpriced.cost_usd > 0.0,
+            "{unpriced:?}"
+        );
+        let silent = kilo::Usage {
+            unreported_steps: 2,
+            ..told
+        };
+        let silent = usage(silent, true);
+        assert!(silent.estimated, "{silent:?}");
+        assert_eq!(silent.input_tokens, 1_000 + 2 * UNKNOWN_INPUT_TOKENS);
+        assert!(silent.cost_usd > known.cost_usd + 2.0, "{silent:?}");
+    }
+}

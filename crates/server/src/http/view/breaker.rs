@@ -16,7 +16,7 @@ pub(crate) fn breaker(breaker: &Breaker) -> Value {
     value
 }
 
-fn state<P: PartialEq>(breaker: &Breaker<P>) -> Value {
+fn state<P: Clone + PartialEq>(breaker: &Breaker<P>) -> Value {
     let (word, opened_at, next_probe_at) = match &breaker.state {
         BreakerState::Closed => ("closed", None, None),
         BreakerState::Open {
