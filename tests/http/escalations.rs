@@ -7,18 +7,13 @@ use crate::{
     stage::types,
 };
 
-/// The same words of an agent, twice: one escalation.
+/// As an agent asks for a person; the same words of it again are counted.
 async fn escalation(house: &House, rig: &str) -> String {
     let body = json!({"title": "help", "body": "now"});
     let path = format!("/api/rigs/{rig}/escalations");
-    let mut ids = Vec::new();
-    for _ in 0..2 {
-        let asked = house.with_token(&jwt("agent-1", rig), "POST", &path);
-        let made = send(asked.json(&body)).await.data(201);
-        ids.push(text(&made["id"]).to_owned());
-    }
-    assert_eq!(ids[0], ids[1], "the same again is counted");
-    ids.remove(0)
+    let request = house.with_token(&jwt("agent-1", rig), "POST", &path);
+    let made = send(request.json(&body)).await.data(201);
+    text(&made["id"]).to_owned()
 }
 
 async fn needs_you(house: &House) -> Value {
@@ -30,9 +25,13 @@ async fn what_was_seen_is_silent_and_still_open_also_after_a_restart() {
     let house = House::new().await;
     escalation(&house, "rig-1").await;
     let id = escalation(&house, "rig-2").await;
+    assert_eq!(
+        id,
+        escalation(&house, "rig-2").await,
+        "the same again is counted"
+    );
     let list = house.get("/api/escalations").await.data(200);
     let fresh = &list[0];
-    assert_eq!(list.as_array().unwrap().len(), 2);
     assert_eq!(
         (&fresh["id"], &fresh["rig_id"], &fresh["count"]),
         (&json!(id), &json!("rig-2"), &json!(2))

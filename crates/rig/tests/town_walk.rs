@@ -356,8 +356,11 @@ impl World {
             4 => TownInput::Reset { scopes: None },
             5 => {
                 let limit = u64::try_from(self.rng.between(0, 300)).unwrap_or(0);
-                let is_limited = self.rng.chance(500);
-                let day = is_limited.then(|| tokens(limit)).unwrap_or_default();
+                let day = if self.rng.chance(500) {
+                    tokens(limit)
+                } else {
+                    wellhead_rig::Limit::default()
+                };
                 let slots_max = u32::try_from(self.rng.between(1, 4)).unwrap_or(1);
                 let policy = TownPolicy {
                     day,

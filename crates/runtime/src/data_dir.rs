@@ -153,7 +153,11 @@ impl DataDir {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        drop(lock);
+        if let Some(lock) = lock {
+            // Closing alone leaves it held by a child that is between fork and exec just now.
+            // An error leaves what closing does.
+            let _ = flock(&lock, FlockOperation::Unlock);
+        }
     }
 
     /// Looks at a directory without changing it. Blocks on the disk. For the moment of the look a

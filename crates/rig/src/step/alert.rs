@@ -33,14 +33,19 @@ pub(super) fn class_cause(class: Class) -> String {
     format!("class:{class}")
 }
 
-/// One escalation for a bead that was given up: counted to its class's own one if that is open.
+/// So many of the beads that one escalation is about are named in it.
+const BEADS_NAMED_MAX: usize = 50;
+
+/// One escalation for a bead that was given up: counted to that of its class if one is open, be it
+/// of a breaker or of other beads that failed alike.
 pub(super) fn escalate_bead(draft: &mut Draft<'_>, id: &BeadId, reason: &str) {
     let Some(bead) = draft.bead(id) else { return };
     let class = bead.last_failure.as_ref().map(|last| last.failure.class);
-    let by_class = class
+    let of_breaker = class
         .map(class_cause)
         .filter(|cause| open_with(draft, cause).is_some());
-    let cause = by_class.unwrap_or_else(|| format!("bead:{id}"));
+    let alike = class.map_or_else(|| format!("bead:{id}"), |class| format!("failed:{class}"));
+    let cause = of_breaker.unwrap_or(alike);
     let title = format!("Bead failed: {}", bead.title);
     let fix = class.map_or("read the bead, then retry or close it", Class::fix);
     let body = format!("{reason}\n\nWhat to do: {fix}.");
@@ -55,6 +60,23 @@ pub(super) fn escalate_bead(draft: &mut Draft<'_>, id: &BeadId, reason: &str) {
             source,
         },
     );
+    if let Some(open) = open_with(draft, &cause) {
+        name_bead(draft, &open, id);
+    }
+}
+
+/// Adds a bead to those that an escalation is about.
+fn name_bead(draft: &mut Draft<'_>, escalation: &BeadId, id: &BeadId) {
+    let Ok(bead) = draft.bead_mut(escalation) else {
+        return;
+    };
+    let beads = bead.metadata.entry("beads").or_insert_with(|| json!([]));
+    if let Some(named) = beads.as_array_mut()
+        && named.len() < BEADS_NAMED_MAX
+        && !named.iter().any(|known| known == id.as_str())
+    {
+        named.push(json!(id));
+    }
 }
 
 /// The open escalation of a cause.
