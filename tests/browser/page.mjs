@@ -62,6 +62,22 @@ try {
   if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
   assert.deepEqual(complaints, [], "the browser complains");
 
+  // A person holds one rig back, sees who did, and lets it go on; what was seen is counted no more.
+  const keyless = page.locator("section.rig", { has: page.getByRole("heading", { name: "keyless" }) });
+  await keyless.getByRole("button", { name: "Pause" }).click();
+  await keyless.getByText(/^Paused by admin \(browser\) since /).waitFor(PATIENCE);
+  await keyless.getByRole("button", { name: "Resume" }).click();
+  await keyless.getByText(/^Paused by /).waitFor({ state: "hidden", ...PATIENCE });
+  await text("3 things need you").waitFor(PATIENCE);
+  await page.getByRole("button", { name: "I have seen it" }).first().click();
+  await text("2 things need you").waitFor(PATIENCE);
+  await text(/seen by admin \(browser\)/).waitFor(PATIENCE);
+  const town = page.locator("section.rig", { has: page.getByRole("heading", { name: "Town Demo" }) });
+  await town.getByRole("button", { name: "Stop now" }).click();
+  await town.getByText(/^Stopped by admin \(browser\) since /).waitFor(PATIENCE);
+  await town.getByRole("button", { name: "Resume" }).click();
+  await town.getByText(/^Stopped by /).waitFor({ state: "hidden", ...PATIENCE });
+
   // A second use of the key opens nothing.
   const stranger = await (await browser.newContext()).newPage();
   await stranger.goto(url);

@@ -236,7 +236,7 @@ async fn between_two_attempts_the_time_shown_is_that_of_whatever_holds_longest()
     is_alike("backoff", true).await;
     let spent = json!({"day": {"usd": 0}});
     stage.put(&format!("{base}/budget"), &spent).await;
-    // Of a budget of nothing a new day has nothing either: a person ends the wait.
+    // No day brings money to a budget of nothing.
     let cause = is_alike("budget", false).await;
     assert!(
         cause.contains("budget of the day is used up (0 USD)"),
@@ -319,6 +319,24 @@ async fn a_keyed_order_to_a_town_is_remembered_over_a_restart() {
         Value::Null,
         "it was not carried out again"
     );
+}
+
+#[tokio::test]
+async fn a_page_that_waits_for_a_change_learns_of_a_towns_pause() {
+    let house = House::new().await;
+    let town = house
+        .post("/api/users/ann/towns", &json!({"name": "t"}))
+        .await;
+    let pause = format!("/api/towns/{}/pause", text(&town.data(201)["id"]));
+    let version = house.get("/api/snapshot").await.data(200)["version"].clone();
+    // Longer than a client of these tests waits at all.
+    let path = format!("/api/snapshot?after={}&wait_ms=30000", text(&version));
+    let began = std::time::Instant::now();
+    let nothing = json!({});
+    let (seen, held) = tokio::join!(house.get(&path), house.post(&pause, &nothing));
+    let seen = seen.data(200);
+    assert_ne!(seen["version"], version, "after {:?}", began.elapsed());
+    assert_eq!(seen["towns"][0]["paused"], held.data(200)["paused"]);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
-//! What a bead that is on a hook and does not run waits for, in one word, and until when.
+//! What a bead that is on a hook and does not run waits for, in one word.
 //!
-//! Owns the words. Decides nothing; it asks the same gate that decides. The sentences are in
-//! `explain`.
+//! Owns the words. Decides nothing; it asks the same gate that decides. The sentences and the times
+//! are in `explain`.
 
 use serde::Serialize;
 
@@ -35,9 +35,8 @@ pub enum WaitsOn {
 }
 
 impl Rig {
-    /// What a bead on a hook waits for and until when, if a clock decides it; none for a bead that
-    /// runs, is over, or is on no hook.
-    pub fn waits_on(&self, bead: &Bead, now: Timestamp) -> Option<(WaitsOn, Option<Timestamp>)> {
+    /// What a bead on a hook waits for; none for a bead that runs, is over, or is on no hook.
+    pub fn waits_on(&self, bead: &Bead, now: Timestamp) -> Option<WaitsOn> {
         if self.is_deleted() {
             return None;
         }
@@ -45,13 +44,13 @@ impl Rig {
             Phase::Waiting {
                 park: Some(Park::Budget),
                 ..
-            } => Some((WaitsOn::Budget, None)),
+            } => Some(WaitsOn::Budget),
             Phase::Waiting { until, .. }
-                if !until.is_due(now) && !self.is_held_beyond(until.at, now) =>
+                if !until.is_due(now) && !self.is_held_beyond(until.rebased(now).at, now) =>
             {
-                Some((WaitsOn::Backoff, Some(until.at)))
+                Some(WaitsOn::Backoff)
             }
-            Phase::Hooked { .. } | Phase::Waiting { .. } => Some(self.gate_waits_on(now)),
+            Phase::Hooked { .. } | Phase::Waiting { .. } => Some(self.gate_waits_on(now).0),
             Phase::Open
             | Phase::Held
             | Phase::Dispatched { .. }
@@ -64,7 +63,7 @@ impl Rig {
     }
 
     /// Whether a bead that may run from `at` on is held back for longer by something else.
-    pub(crate) fn is_held_beyond(&self, at: Timestamp, now: Timestamp) -> bool {
+    fn is_held_beyond(&self, at: Timestamp, now: Timestamp) -> bool {
         match self.gate_waits_on(now) {
             (WaitsOn::Configuration | WaitsOn::Paused, _) => true,
             // A check takes until its deadline at the longest, as a rule far less.

@@ -152,7 +152,7 @@ impl Containers {
             program: Arc::clone(&parts.program),
             search: parts.search.clone(),
             boot_id: kilo::boot_id(),
-            priced: Mutex::default(),
+            prices: Mutex::default(),
         });
         let actor = ContainerActor::new(
             Arc::clone(&kit),

@@ -19,8 +19,8 @@
 //! | [`RigChecked`] | container → rig | the answer to [`CheckRig`] |
 //! | [`SlotOffered`] | town → rig | there is room: ask again |
 //! | [`Noticed`] | town → rig | a shared breaker or the town's budget: this rig tells the people |
-//! | [`CheckScope`] | town → its container | the scope is checked and the result told to the town, or its deadline passes |
-//! | [`OrderAgent`] | town → its container | a session that still runs tries its gateway again, or ends |
+//! | `CheckScope` | town → its container | the scope is checked and the result told to the town, or its deadline passes |
+//! | `OrderAgent` | town → its container | a session that still runs tries its gateway again, or ends |
 //! | [`Alarm`] | clock → rig | at least once, never early |
 //!
 //! A report of a dispatch that is not current is answered [`Unheard::Stale`]: stop that session.

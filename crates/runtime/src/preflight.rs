@@ -37,12 +37,21 @@ pub(crate) struct Checks<'a> {
 }
 
 /// What the checks have found where all is well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Checked {
     /// The gateway's id of the model.
     pub(crate) model: String,
-    /// Whether the gateway tells its price; else costs are estimated.
-    pub(crate) is_priced: bool,
+    /// What the gateway tells of its costs.
+    pub(crate) price: Price,
+}
+
+/// What a gateway tells of a model's costs; what it does not tell is estimated from above.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Price {
+    /// US dollars per token, read and written. Zero is a price.
+    pub(crate) per_token_usd: Option<(f64, f64)>,
+    /// The most that a step can read.
+    pub(crate) context_tokens: Option<u64>,
 }
 
 /// A client that follows no redirects: a token goes to the gateway and nowhere else.
@@ -76,8 +85,8 @@ async fn models_of(
 ) -> Result<Checked, Failure> {
     let wanted = config.model.as_deref();
     let model = resolve_model(kit.http, credentials, wanted, kit.default_model).await?;
-    let is_priced = check_model(kit.http, credentials, &model).await?;
-    Ok(Checked { model, is_priced })
+    let price = check_model(kit.http, credentials, &model).await?;
+    Ok(Checked { model, price })
 }
 
 /// The rig's repository, if it has a usable one.
@@ -148,13 +157,13 @@ pub(crate) async fn ask_gateway(http: &Client, credentials: &Credentials) -> Res
     Ok(())
 }
 
-/// Asks the gateway for its models: proves that it is there and takes the token. Whether it tells
-/// the model's price comes back.
+/// Asks the gateway for its models: proves that it is there and takes the token. What it tells of
+/// the model's costs comes back.
 async fn check_model(
     http: &Client,
     credentials: &Credentials,
     model: &str,
-) -> Result<bool, Failure> {
+) -> Result<Price, Failure> {
     #[derive(Deserialize)]
     struct Models {
         data: Vec<Model>,
@@ -164,15 +173,23 @@ async fn check_model(
         id: String,
         #[serde(default)]
         pricing: Option<serde_json::Value>,
+        #[serde(default)]
+        context_length: Option<serde_json::Value>,
     }
     let Models { data } = get(http, credentials, "/api/openrouter/models").await?;
     // An empty list says nothing.
     let found = data.iter().find(|offered| offered.id == model);
     if let Some(found) = found {
-        return Ok(found.pricing.as_ref().is_some_and(names_prices));
+        return Ok(Price {
+            per_token_usd: found.pricing.as_ref().and_then(prices),
+            context_tokens: found
+                .context_length
+                .as_ref()
+                .and_then(serde_json::Value::as_u64),
+        });
     }
     if data.is_empty() {
-        return Ok(false);
+        return Ok(Price::default());
     }
     // The last part often is what was mistyped least.
     let tail = model.rsplit('/').next().unwrap_or(model);
@@ -192,14 +209,16 @@ async fn check_model(
     Err(failure(Class::ModelNotFound, text))
 }
 
-/// Prices per token, as numbers or as text; zero is a price.
-fn names_prices(pricing: &serde_json::Value) -> bool {
-    let is_price = |name: &str| match pricing.get(name) {
-        Some(serde_json::Value::Number(_)) => true,
-        Some(serde_json::Value::String(text)) => text.parse::<f64>().is_ok(),
-        _ => false,
+/// Prices per token, which come as numbers or as text.
+fn prices(pricing: &serde_json::Value) -> Option<(f64, f64)> {
+    let price = |name: &str| match pricing.get(name) {
+        Some(serde_json::Value::Number(number)) => number.as_f64(),
+        Some(serde_json::Value::String(text)) => text.parse().ok(),
+        _ => None,
     };
-    is_price("prompt") && is_price("completion")
+    // A negative one means that it varies.
+    let known = |name: &str| price(name).filter(|usd: &f64| usd.is_finite() && *usd >= 0.0);
+    Some((known("prompt")?, known("completion")?))
 }
 
 async fn get<T: DeserializeOwned>(
@@ -508,7 +527,7 @@ mod tests {
         );
         let empty = Gateway::answering("200 OK", "", r#"{"data":[]}"#).await;
         let passed = empty.check(Some("z/big")).await.unwrap();
-        assert!(!passed.is_priced, "an empty list says nothing of prices");
+        assert_eq!(passed.price, Price::default(), "an empty list says nothing");
     }
 
     #[tokio::test]

@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use crate::{
     container::{Kit, ServerLease, Sight},
     messages::RigPort,
+    preflight::Price,
     town_actor::{TellTown, TownActor},
     workspace::Worktree,
 };
@@ -88,8 +89,8 @@ pub(crate) struct Gear {
     pub(crate) session: Option<kilo::Session>,
     /// For prompts of later turns.
     pub(crate) model: String,
-    /// Whether costs of that model are known.
-    pub(crate) is_priced: bool,
+    /// What is known of that model's costs.
+    pub(crate) price: Price,
     /// When it entered each phase of its life.
     pub(crate) phases: Vec<PhaseAt>,
 }
@@ -205,9 +206,8 @@ pub(crate) async fn repeat_until_stored(town: &Stub<TownActor>, rig: RigId, repo
             report: report.clone(),
         };
         match town.send(TellTown(finish)).await {
-            Ok(_) => return,
+            Ok(_) | Err(durable::Error::Stopped) => return,
             Err(durable::Error::Overloaded) => tokio::time::sleep(SOON).await,
-            Err(durable::Error::Stopped) => return,
             Err(error) => {
                 tracing::error!(dispatch = %report.dispatch, %error, "a report is not stored yet");
                 tokio::time::sleep(LATER).await;

@@ -5,6 +5,8 @@
 use kilo::{ErrorKind, ExitInfo, SessionError, StartError, StartErrorKind};
 use rig::{Class, Failure, Stage, Usage};
 
+use crate::preflight::Price;
+
 /// The failure that an error of a turn is.
 pub(super) fn of_error(error: &SessionError) -> Failure {
     let class = match error.kind {
@@ -59,24 +61,26 @@ fn words(exit: &ExitInfo) -> String {
 }
 
 /// The most that a step of a model is taken to have used when its gateway told nothing: a whole
-/// context of the usual size, and the longest answer that kilo asks for.
+/// context, and the longest answer that kilo asks for.
 const UNKNOWN_INPUT_TOKENS: u64 = 200_000;
 const UNKNOWN_OUTPUT_TOKENS: u64 = 32_000;
-/// What tokens are taken to cost where the gateway names no price: US dollars per million, as the
-/// dearest widely used models cost.
-const UNKNOWN_INPUT_USD: f64 = 15.0;
-const UNKNOWN_OUTPUT_USD: f64 = 75.0;
+/// What a token is taken to cost, read and written, where the gateway names no price: as with the
+/// dearest of the widely used models.
+const UNKNOWN_USD: (f64, f64) = (15.0 / 1e6, 75.0 / 1e6);
 
 /// Usage in the core's words. What the gateway did not tell is estimated from above, and said to
-/// be: a budget that trusted it would not be one.
-pub(super) fn usage(usage: kilo::Usage, is_priced: bool) -> Usage {
+/// be: a budget that trusted silence would not be one.
+pub(super) fn usage(usage: kilo::Usage, price: Price) -> Usage {
     let unknown = usage.unreported_steps;
-    let input_tokens = unknown.saturating_mul(UNKNOWN_INPUT_TOKENS);
+    let context = price.context_tokens.unwrap_or(UNKNOWN_INPUT_TOKENS);
+    let input_tokens = unknown.saturating_mul(context);
     let output_tokens = unknown.saturating_mul(UNKNOWN_OUTPUT_TOKENS);
-    let unpriced = !is_priced && usage.cost == 0.0 && (usage.input > 0 || usage.output > 0);
-    let mut cost_usd = usage.cost + price_of(input_tokens, output_tokens);
+    let per_token = price.per_token_usd.unwrap_or(UNKNOWN_USD);
+    let has_tokens = usage.input > 0 || usage.output > 0;
+    let unpriced = price.per_token_usd.is_none() && usage.cost == 0.0 && has_tokens;
+    let mut cost_usd = usage.cost + cost_of(input_tokens, output_tokens, per_token);
     if unpriced {
-        cost_usd += price_of(usage.input, usage.output);
+        cost_usd += cost_of(usage.input, usage.output, per_token);
     }
     Usage {
         input_tokens: usage.input.saturating_add(input_tokens),
@@ -90,8 +94,8 @@ pub(super) fn usage(usage: kilo::Usage, is_priced: bool) -> Usage {
     clippy::cast_precision_loss,
     reason = "an estimate; token counts are far below 2^52"
 )]
-fn price_of(input_tokens: u64, output_tokens: u64) -> f64 {
-    (input_tokens as f64 * UNKNOWN_INPUT_USD + output_tokens as f64 * UNKNOWN_OUTPUT_USD) / 1e6
+fn cost_of(input_tokens: u64, output_tokens: u64, (read, written): (f64, f64)) -> f64 {
+    input_tokens as f64 * read + output_tokens as f64 * written
 }
 
 #[cfg(test)]
@@ -107,12 +111,16 @@ mod tests {
             cost: 0.5,
             ..kilo::Usage::default()
         };
-        let known = usage(told, true);
+        let free = Price {
+            per_token_usd: Some((0.0, 0.0)),
+            context_tokens: Some(10_000),
+        };
+        let known = usage(told, free);
         assert!(!known.estimated);
         assert_eq!((known.tokens(), known.cost_usd), (1_100, 0.5));
-        let free = usage(kilo::Usage { cost: 0.0, ..told }, true);
-        assert!(!free.estimated, "a price of zero is a price");
-        let unpriced = usage(kilo::Usage { cost: 0.0, ..told }, false);
+        let told_nothing = usage(kilo::Usage { cost: 0.0, ..told }, free);
+        assert!(!told_nothing.estimated, "a price of zero is a price");
+        let unpriced = usage(kilo::Usage { cost: 0.0, ..told }, Price::default());
         assert!(
             unpriced.estimated && unpriced.cost_usd > 0.0,
             "{unpriced:?}"
@@ -121,9 +129,12 @@ mod tests {
             unreported_steps: 2,
             ..told
         };
-        let silent = usage(silent, true);
-        assert!(silent.estimated, "{silent:?}");
-        assert_eq!(silent.input_tokens, 1_000 + 2 * UNKNOWN_INPUT_TOKENS);
-        assert!(silent.cost_usd > known.cost_usd + 2.0, "{silent:?}");
+        let dear = usage(silent, Price::default());
+        assert!(dear.estimated, "{dear:?}");
+        assert_eq!(dear.input_tokens, 1_000 + 2 * UNKNOWN_INPUT_TOKENS);
+        assert!(dear.cost_usd > known.cost_usd + 2.0, "{dear:?}");
+        let cheap = usage(silent, free);
+        assert_eq!((cheap.input_tokens, cheap.cost_usd), (21_000, 0.5));
+        assert!(cheap.estimated);
     }
 }

@@ -103,7 +103,7 @@ async fn server(kit: &Kit, order: &rig::DispatchOrder, gear: &mut Gear) -> Resul
     let checked = lease.server().check_model(&model).await;
     gear.lease = Some(lease);
     gear.model.clone_from(&model);
-    gear.is_priced = kit.is_priced(&model);
+    gear.price = kit.price(&model);
     checked.map_err(|error| {
         let class = match error.kind() {
             kilo::ErrorKind::Credentials => Class::Credentials,

@@ -128,7 +128,7 @@ impl Agent {
                 reject_question(gear, &id).await;
             }
             SessionEvent::Usage(usage) => {
-                watch.usage = outcome::usage(usage, gear.is_priced);
+                watch.usage = outcome::usage(usage, gear.price);
                 self.tell_usage(watch).await;
                 return self.beat(watch).await;
             }
@@ -174,7 +174,7 @@ impl Agent {
     async fn on_turn_end(&self, gear: &mut Gear, watch: &mut Known, end: TurnEnd) -> Over {
         self.sight.turned();
         watch.turn_over(&end);
-        watch.usage = outcome::usage(end.usage, gear.is_priced);
+        watch.usage = outcome::usage(end.usage, gear.price);
         let was_stopped = matches!(end.judgement, Judgement::Interrupted);
         if let Some(text) = watch.nudge.take().filter(|_| was_stopped) {
             return self.nudge(gear, watch, &text).await;

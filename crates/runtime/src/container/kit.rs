@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use super::servers::{ServerSpec, Servers, private_dir};
 use crate::{
     data_dir::DataDir,
-    preflight::{self, Checks},
+    preflight::{self, Checks, Price},
     settings::Settings,
     vault::Vault,
     workspace::{Repositories, Repository},
@@ -39,15 +39,15 @@ pub(crate) struct Kit {
     pub(crate) search: kilo::Search,
     /// Which boot of the machine this is, where the system tells.
     pub(crate) boot_id: Option<String>,
-    /// Models whose price their gateway tells, as it said when it was last asked.
-    pub(crate) priced: Mutex<BTreeMap<String, bool>>,
+    /// What gateways told of their models' costs when they were last asked.
+    pub(crate) prices: Mutex<BTreeMap<String, Price>>,
 }
 
 impl Kit {
     /// Checks what a dispatch of that rig would need, without a session.
     pub(crate) async fn check(&self, config: &RigConfig) -> Result<(), Failure> {
         let found = preflight::check(&self.checks(), config).await?;
-        self.note_price(&found.model, found.is_priced);
+        self.note_price(&found.model, found.price);
         Ok(())
     }
 
@@ -66,19 +66,19 @@ impl Kit {
     /// Whether the gateway offers the model.
     pub(crate) async fn check_model(&self, config: &RigConfig) -> Result<(), Failure> {
         let found = preflight::check_models(&self.checks(), config).await?;
-        self.note_price(&found.model, found.is_priced);
+        self.note_price(&found.model, found.price);
         Ok(())
     }
 
-    fn note_price(&self, model: &str, is_priced: bool) {
-        let mut priced = self.priced.lock().unwrap_or_else(PoisonError::into_inner);
-        priced.insert(model.to_owned(), is_priced);
+    fn note_price(&self, model: &str, price: Price) {
+        let mut prices = self.prices.lock().unwrap_or_else(PoisonError::into_inner);
+        prices.insert(model.to_owned(), price);
     }
 
-    /// Whether costs of that model are known; what nobody asked about is not.
-    pub(crate) fn is_priced(&self, model: &str) -> bool {
-        let priced = self.priced.lock().unwrap_or_else(PoisonError::into_inner);
-        priced.get(model).copied().unwrap_or(false)
+    /// What is known of a model's costs; of one that nobody asked about nothing is.
+    pub(crate) fn price(&self, model: &str) -> Price {
+        let prices = self.prices.lock().unwrap_or_else(PoisonError::into_inner);
+        prices.get(model).copied().unwrap_or_default()
     }
 
     /// What dispatches of that configuration share with others. Credentials that are not there have

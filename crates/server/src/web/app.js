@@ -262,7 +262,7 @@ function renderBudget(ui, { day, spent, warned, stopped }) {
   ui.budget.className = `budget ${stopped ? "full" : warned ? "near" : ""}`;
   // A limit of nothing is used up from the start.
   ui.bar.value = Math.min(1, Math.max(0, ...parts.map(([share]) => (Number.isFinite(share) ? share : 1))));
-  const words = [...parts.map(([, text]) => text), stopped ? "used up today" : "", estimated ? "partly estimated" : ""];
+  const words = [...parts.map(([, text]) => text), stopped ? "used up today" : "", estimated ? "at most: partly estimated" : ""];
   say(ui.sums, words.filter(Boolean).join(" · "));
 }
 
@@ -288,7 +288,7 @@ function renderTown(town, seen) {
   arrange(ui.breakers, town.breakers.map((breaker) => {
     const key = `breaker ${town.id} ${breaker.name}`;
     const shown = row(key, () => buildBreaker(() => `${ui.base}/breakers/reset`), seen);
-    renderBreaker(shown, breaker, `${breaker.name}: `);
+    renderBreaker(shown, breaker, `${breaker.name} · `);
     return shown.breaker;
   }));
   return ui.root;
@@ -394,7 +394,8 @@ function renderBead(rig, bead, seen) {
 
 function factsOf(rig, bead) {
   const agent = rig.agents.find((one) => one.id === bead.assignee_agent_id);
-  const cost = bead.usage.cost_usd > 0 ? `$${bead.usage.cost_usd.toFixed(2)}` : "";
+  const { cost_usd: usd, estimated } = bead.usage;
+  const cost = usd > 0 ? `${estimated ? "at most " : ""}$${usd.toFixed(2)}` : "";
   const parts = [
     agent ? agent.name : "",
     bead.attempts > 0 || bead.dispatches > 0 || bead.status === "in_progress" ? `failures ${bead.attempts} of ${bead.attempts_max}` : "",

@@ -20,6 +20,15 @@ impl<'r> Frame<'r> {
     pub(crate) fn of(rig: &'r Rig, now: Timestamp) -> Self {
         Self { rig, now }
     }
+
+    /// The time that `explain` names, where a clock and no person ends the wait. A town that is
+    /// paused is asked again now and then, and its answer is known.
+    fn next_attempt_at(self, bead: &Bead, waiting_on: Option<WaitsOn>) -> Option<Timestamp> {
+        match waiting_on {
+            None | Some(WaitsOn::Paused) => None,
+            Some(_) => self.rig.explain(bead, self.now).at,
+        }
+    }
 }
 
 /// A bead.
@@ -58,7 +67,7 @@ pub(crate) struct BeadView<'a> {
 
 impl<'a> BeadView<'a> {
     pub(crate) fn of(bead: &'a Bead, frame: Frame<'_>) -> Self {
-        let waits = frame.rig.waits_on(bead, frame.now);
+        let waiting_on = frame.rig.waits_on(bead, frame.now);
         let (closed_at, result, reason) = match &bead.phase {
             Phase::Closed { at, resolution } => (Some(text(*at)), Some(*resolution), None),
             Phase::Failed { reason, .. } => (None, None, Some(reason.as_str())),
@@ -81,12 +90,8 @@ impl<'a> BeadView<'a> {
             closed_at,
             attempts: bead.numbers.failures,
             attempts_max: frame.rig.policy().attempts_max,
-            // A person ends a pause, whatever a clock asks meanwhile.
-            next_attempt_at: waits
-                .filter(|(on, _)| *on != WaitsOn::Paused)
-                .and_then(|_| frame.rig.explain(bead, frame.now).at)
-                .map(text),
-            waiting_on: waits.map(|(on, _)| on),
+            next_attempt_at: frame.next_attempt_at(bead, waiting_on).map(text),
+            waiting_on,
             last_failure: bead.last_failure.as_ref().map(failure),
             dispatch_id: bead.dispatch_id().map(|id| id.to_string()),
             session_id: session(&bead.phase),
