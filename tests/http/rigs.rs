@@ -85,3 +85,15 @@ async fn escalations_of_all_rigs_are_in_one_list() {
     house.get("/api/escalations?status=nope").await.error(400);
     house.get("/api/escalations?limit=-1").await.error(400);
 }
+
+#[tokio::test]
+async fn a_dead_letter_that_is_none_is_unknown() {
+    let house = House::new().await;
+    assert_eq!(house.get("/api/dead-letters").await.data(200), json!([]));
+    for path in ["rig/rig-1/1", "town/x/1", "rig/rig-1/none", "else/rig-1/1"] {
+        for order in ["retry", "drop"] {
+            let path = format!("/api/dead-letters/{path}/{order}");
+            send(house.admin("POST", &path)).await.error(404);
+        }
+    }
+}

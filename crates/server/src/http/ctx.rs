@@ -95,6 +95,14 @@ impl Ctx {
             .map_or("", |(_, value)| value.as_str())
     }
 
+    /// The route's dead letter: its sender's kind and id, and its number there. Whatever can not
+    /// name one is unknown.
+    pub(crate) fn letter(&self) -> Option<(&str, &str, u64)> {
+        let (sender, id) = (self.param("sender"), self.param("id"));
+        RigId::new(id).ok()?;
+        Some((sender, id, self.param("seq").parse().ok()?))
+    }
+
     /// The route's rig; the one id whose form is told to be wrong.
     pub(crate) fn rig_id(&self) -> Result<RigId, Failure> {
         RigId::new(self.param("rig")).map_err(|error| {

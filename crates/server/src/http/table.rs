@@ -12,8 +12,8 @@ use actix_web::{
 use super::{
     access::{Caller, admit},
     api::{
-        agents, beads, breakers, budgets, container, control, escalations, events, health, mail,
-        policies, reports, reviews, session, snapshot, towns, users, work,
+        agents, beads, breakers, budgets, container, control, escalations, events, health, letters,
+        mail, policies, reports, reviews, session, snapshot, towns, users, work,
     },
     failure::Failure,
 };
@@ -206,6 +206,9 @@ static ENTRIES: &[Entry] = &[
 
     // Everything at once.
     get("/api/escalations", Access::Read, || web::get().to(escalations::list)),
+    get("/api/dead-letters", Access::Read, || web::get().to(letters::list)),
+    post("/api/dead-letters/{sender}/{id}/{seq}/retry", Access::Admin, || web::post().to(letters::retry)),
+    post("/api/dead-letters/{sender}/{id}/{seq}/drop", Access::Admin, || web::post().to(letters::discard)),
     post("/api/escalations/{escalation}/ack", Access::Admin, || web::post().to(escalations::acknowledge)),
     post("/api/escalations/{escalation}/resolve", Access::Admin, || web::post().to(escalations::resolve)),
     stream("/api/snapshot", Access::Read, || web::get().to(snapshot::snapshot)),

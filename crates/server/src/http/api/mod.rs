@@ -11,6 +11,7 @@ pub(super) mod control;
 pub(super) mod escalations;
 pub(super) mod events;
 pub(super) mod health;
+pub(super) mod letters;
 pub(super) mod mail;
 pub(super) mod policies;
 pub(super) mod reports;
