@@ -216,3 +216,62 @@ async fn a_turn_that_stands_still_is_stopped_and_its_session_prompted_once_more(
     assert_eq!(bead.numbers.prompts, 2, "one dispatch, one nudge");
     town.stop().await;
 }
+
+/// C8: a gateway that asks for patience gets it; no breaker, no person, no charge.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_asks_for_patience_pauses_its_credential_and_needs_no_person() {
+    let town = town().await;
+    let rig = town.working_rig(quick()).await;
+    let (bead, _) = rig.rig.sling(scripted("e429ra")).await.unwrap();
+    let held = until_bead(&town, &rig, &bead, "pause", |rig, _| {
+        rig.shut_by() == Some(Class::RateLimited)
+    })
+    .await;
+    assert_eq!(held.status(), Status::InProgress);
+    assert_eq!(held.numbers.failures, 0);
+    assert_eq!(
+        held.last_failure.map(|last| last.failure.class),
+        Some(Class::RateLimited)
+    );
+    let calls = |rig: &Rig, _| rig.open_escalations().count();
+    assert_eq!(rig.rig.look(calls).await.unwrap(), 0);
+    town.stop().await;
+}
+
+/// What is shut for one model or one account is told once with its fix, and goes on with a new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_not_offered_waits_for_another_one_and_an_empty_account_for_credit() {
+    let town = town().await;
+    let mut config = town.config(town.credentials().await);
+    config.model = Some("scripted/no-such-model".to_owned());
+    let rig = town.rig(config.clone(), quick()).await;
+    let (bead, _) = rig.rig.sling(scripted("commit")).await.unwrap();
+    let told = |rig: &Rig, _: &Bead| {
+        rig.shut_by() == Some(Class::ModelNotFound) && rig.open_escalations().count() == 1
+    };
+    let held = until_bead(&town, &rig, &bead, "refusal", told).await;
+    assert_eq!((held.numbers.prompts, held.numbers.failures), (0, 0));
+    let text = |rig: &Rig, _| rig.open_escalations().next().and_then(|b| b.body.clone());
+    let text = rig.rig.look(text).await.unwrap().unwrap();
+    assert!(text.contains(Class::ModelNotFound.fix()), "{text}");
+    let patch = runtime::RigPatch {
+        model: Some("scripted/auto".to_owned()),
+        ..runtime::RigPatch::default()
+    };
+    let directory = town.runtime.directory();
+    directory
+        .update_rig("tester", &rig.id, patch)
+        .await
+        .unwrap();
+    let bead = town.until_terminal(&rig.rig, &bead.id).await;
+    assert_eq!(bead.status(), Status::Closed, "{bead:?}");
+
+    let (poor, _) = rig.rig.sling(scripted("e402")).await.unwrap();
+    let shut = |rig: &Rig, _: &Bead| rig.shut_by() == Some(Class::Billing);
+    let poor = until_bead(&town, &rig, &poor, "billing", shut).await;
+    assert_eq!(
+        (poor.numbers.failures, poor.status()),
+        (0, Status::InProgress)
+    );
+    town.stop().await;
+}
