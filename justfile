@@ -12,6 +12,10 @@ demo *args:
 test:
     cargo test --workspace
 
+# Simulate rigs, towns and containers on the real durable host: just simulate 20000
+simulate seeds="5000":
+    cargo run --release --example simulate -- --seeds {{seeds}}
+
 # Simulate a rig with other or more seeds: just sim 20000
 sim seeds="20000":
     WELLHEAD_SEEDS={{seeds}} cargo test --release -p wellhead-rig --test simulation -- --nocapture

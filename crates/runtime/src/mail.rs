@@ -156,8 +156,9 @@ impl Deliver<TownMail> for TownPost {
                     report_to(&rigs, rig.clone(), *report).await?;
                     if let Some(towns) = towns {
                         let told = TownInput::Told { rig, dispatch };
-                        // Only bookkeeping: without it the report is repeated after a restart.
-                        let _ = towns.stub(&from).send(TellTown(told)).await;
+                        // Told again until the town has it: a drain waits for that.
+                        let noted = towns.stub(&from).send(TellTown(told)).await;
+                        noted.map_err(|error| NotDelivered::new(error.to_string()))?;
                     }
                     Ok(())
                 }

@@ -1,0 +1,283 @@
+//! The account of one object: each of its steps since the last that is known to be durable, what
+//! left because of them, and which of them a crash may take back.
+//!
+//! Owns the rule that what is read from disk is the state after one of these steps, and of none
+//! before the newest that anybody has heard of. Knows no rule of rigs and towns.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt::Debug,
+};
+
+use rig::{
+    Change, Effect, Input, Rig, Timestamp,
+    town::{Town, TownChange, TownEffect, TownInput},
+};
+
+use crate::{rig_account::RigAccount, town_account::TownAccount};
+
+/// What a kind of object is made of.
+pub(crate) trait Core {
+    type State: Clone + PartialEq + Debug + Default;
+    type Input: PartialEq + Debug;
+    type Change: Clone;
+    type Effect: Clone + PartialEq + Debug;
+    /// What the checks remember of the past, as of one step.
+    type Account: Clone + Default;
+
+    fn apply(state: &mut Self::State, changes: Vec<Self::Change>);
+}
+
+/// Rigs.
+pub(crate) struct OfRig;
+/// Towns.
+pub(crate) struct OfTown;
+
+impl Core for OfRig {
+    type State = Rig;
+    type Input = Input;
+    type Change = Change;
+    type Effect = Effect;
+    type Account = RigAccount;
+
+    fn apply(state: &mut Rig, changes: Vec<Change>) {
+        state.apply(changes);
+    }
+}
+
+impl Core for OfTown {
+    type State = Town;
+    type Input = TownInput;
+    type Change = TownChange;
+    type Effect = TownEffect;
+    type Account = TownAccount;
+
+    fn apply(state: &mut Town, changes: Vec<TownChange>) {
+        state.apply(changes);
+    }
+}
+
+pub(crate) type RigShadow = Shadow<OfRig>;
+pub(crate) type TownShadow = Shadow<OfTown>;
+
+/// A step that changed something.
+struct Taken<C: Core> {
+    changes: Vec<C::Change>,
+    sends: u64,
+    alarm: Option<Timestamp>,
+    account: C::Account,
+}
+
+/// What a caller waits for.
+struct Asked<C: Core> {
+    ticket: u64,
+    input: C::Input,
+}
+
+/// What a reload has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Steps that are gone.
+    pub(crate) lost: u64,
+    /// Steps that are there although nobody had heard of them.
+    pub(crate) kept: u64,
+}
+
+/// See the file's head.
+pub(crate) struct Shadow<C: Core> {
+    base: C::State,
+    base_no: u64,
+    base_alarm: Option<Timestamp>,
+    base_account: C::Account,
+    /// The number of the next effect after the base.
+    base_seq: u64,
+    steps: VecDeque<Taken<C>>,
+    /// The newest step that somebody has heard of.
+    heard: u64,
+    asked: Vec<Asked<C>>,
+    answers: BTreeMap<u64, u64>,
+    /// Every effect under its number, with its step and the life that decided it.
+    pub(crate) outbox: BTreeMap<u64, (u64, u64, C::Effect)>,
+    next_ticket: u64,
+    /// An instance is in memory.
+    pub(crate) is_loaded: bool,
+}
+
+impl<C: Core> Default for Shadow<C> {
+    fn default() -> Self {
+        Self {
+            base: C::State::default(),
+            base_no: 0,
+            base_alarm: None,
+            base_account: C::Account::default(),
+            base_seq: 1,
+            steps: VecDeque::new(),
+            heard: 0,
+            asked: Vec::new(),
+            answers: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            next_ticket: 0,
+            is_loaded: false,
+        }
+    }
+}
+
+impl<C: Core> Shadow<C> {
+    fn last_no(&self) -> u64 {
+        self.base_no + self.steps.len() as u64
+    }
+
+    /// The account as of the newest step.
+    pub(crate) fn account(&self) -> &C::Account {
+        self.steps
+            .back()
+            .map_or(&self.base_account, |step| &step.account)
+    }
+
+    /// The alarm as of the newest step.
+    pub(crate) fn alarm(&self) -> Option<Timestamp> {
+        self.steps.back().map_or(self.base_alarm, |step| step.alarm)
+    }
+
+    /// Somebody asks; the answer comes with this ticket.
+    pub(crate) fn ask(&mut self, input: C::Input) -> u64 {
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        self.asked.push(Asked { ticket, input });
+        ticket
+    }
+
+    /// The input is being decided: its answer tells of everything up to its step.
+    pub(crate) fn decides(&mut self, input: &C::Input, is_change: bool) {
+        let at = self.asked.iter().position(|asked| asked.input == *input);
+        if let Some(at) = at {
+            let ticket = self.asked.remove(at).ticket;
+            let no = self.last_no() + u64::from(is_change);
+            self.answers.insert(ticket, no);
+        }
+    }
+
+    /// A decision is in memory.
+    pub(crate) fn step(
+        &mut self,
+        (changes, effects): (Vec<C::Change>, Vec<C::Effect>),
+        alarm: Option<Timestamp>,
+        account: C::Account,
+        life: u64,
+    ) {
+        let sent: u64 = self.steps.iter().map(|step| step.sends).sum();
+        let (no, sends) = (self.last_no() + 1, effects.len() as u64);
+        for (seq, effect) in (self.base_seq + sent..).zip(effects) {
+            self.outbox.insert(seq, (no, life, effect));
+        }
+        self.steps.push_back(Taken {
+            changes,
+            sends,
+            alarm,
+            account,
+        });
+    }
+
+    /// An answer came, or none will.
+    pub(crate) fn answered(&mut self, ticket: u64, is_told: bool) {
+        self.asked.retain(|asked| asked.ticket != ticket);
+        if let Some(no) = self.answers.remove(&ticket)
+            && is_told
+        {
+            self.hears_of(no);
+        }
+    }
+
+    /// An effect leaves; it has to be one that was decided, by a step that is durable from now on.
+    pub(crate) fn leaves(&mut self, seq: u64, effect: &C::Effect) -> Result<u64, String> {
+        let Some((no, life, known)) = self.outbox.get(&seq) else {
+            return Err(format!("I2: #{seq} leaves and no step sent it: {effect:?}"));
+        };
+        if known != effect {
+            return Err(format!("I2: #{seq} was {known:?} and leaves as {effect:?}"));
+        }
+        let (no, life) = (*no, *life);
+        self.hears_of(no);
+        Ok(life)
+    }
+
+    fn hears_of(&mut self, no: u64) {
+        self.heard = self.heard.max(no);
+        while self.base_no < self.heard {
+            let Some(step) = self.steps.pop_front() else {
+                return;
+            };
+            self.fold(step);
+        }
+    }
+
+    fn fold(&mut self, step: Taken<C>) {
+        C::apply(&mut self.base, step.changes);
+        self.base_no += 1;
+        self.base_seq += step.sends;
+        self.base_alarm = step.alarm;
+        self.base_account = step.account;
+    }
+
+    /// Nobody of the old life waits any more, and nothing it had in memory is left.
+    pub(crate) fn dies(&mut self) {
+        self.asked.clear();
+        self.answers.clear();
+        self.is_loaded = false;
+    }
+
+    /// An instance was read from disk: it is the state after one of the steps, of the newest one
+    /// where nothing could fail.
+    pub(crate) fn loaded(&mut self, state: &C::State, may_lose: bool) -> Result<Found, String> {
+        let may_lose = may_lose || !self.is_loaded;
+        self.is_loaded = true;
+        let (mut at, mut found) = (self.base.clone(), None);
+        if at == *state {
+            found = Some(0);
+        }
+        for (n, step) in self.steps.iter().enumerate() {
+            C::apply(&mut at, step.changes.clone());
+            if at == *state {
+                found = Some(n + 1);
+            }
+        }
+        let Some(kept) = found else {
+            let steps = self.steps.len();
+            let differs = difference(&format!("{at:?}"), &format!("{state:?}"));
+            return Err(format!(
+                "I9: what was read is the state after none of {steps} steps from {}: {differs}",
+                self.base_no,
+            ));
+        };
+        let lost = self.steps.len() - kept;
+        let gone: Vec<_> = self.steps.drain(kept..).collect();
+        let first_gone = self.base_no + kept as u64 + 1;
+        self.outbox.retain(|_, (no, _, _)| *no < first_gone);
+        while let Some(step) = self.steps.pop_front() {
+            self.fold(step);
+        }
+        drop(gone);
+        self.heard = self.heard.max(self.base_no);
+        if !may_lose && lost > 0 {
+            return Err(format!("I9: {lost} steps were lost and nothing had failed"));
+        }
+        Ok(Found {
+            lost: lost as u64,
+            kept: kept as u64,
+        })
+    }
+}
+
+/// Where two long texts begin to differ.
+fn difference(memory: &str, read: &str) -> String {
+    let same = memory
+        .bytes()
+        .zip(read.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let around = |text: &str| {
+        let (from, to) = (same.saturating_sub(120), (same + 120).min(text.len()));
+        text.get(from..to).unwrap_or_default().to_owned()
+    };
+    format!("memory ..{}.. disk ..{}..", around(memory), around(read))
+}

@@ -1,0 +1,254 @@
+//! The witness of all rigs and towns: checks each step, keeps the account, counts what is rare.
+//!
+//! Owns the order: the decision is checked on the state before it, the state after it.
+
+use std::sync::Mutex;
+
+use durable::ObjectId;
+use rig::{
+    Input, Refused, Rig, Step, Timestamp,
+    town::{Town, TownInput, TownStep},
+};
+use runtime::objects::Witness;
+
+use crate::{
+    book::{Book, Notes},
+    rig_account::RigAccount,
+    rig_checks, rig_sights, rig_state_checks,
+    shadow::Found,
+    town_account::TownAccount,
+    town_checks, town_sights,
+};
+
+/// Between decision and state.
+struct Between<A, C, E> {
+    account: A,
+    changes: Vec<C>,
+    effects: Vec<E>,
+    was_alarm: bool,
+    taken: usize,
+}
+
+/// Looks on at rigs.
+pub(crate) struct RigEye {
+    pub(crate) book: Book,
+    between: Mutex<Option<Between<RigAccount, rig::Change, rig::Effect>>>,
+}
+
+/// Looks on at towns.
+pub(crate) struct TownEye {
+    pub(crate) book: Book,
+    between: Mutex<Option<Between<TownAccount, rig::town::TownChange, rig::town::TownEffect>>>,
+}
+
+impl RigEye {
+    pub(crate) fn new(book: Book) -> Self {
+        let between = Mutex::default();
+        Self { book, between }
+    }
+}
+
+impl TownEye {
+    pub(crate) fn new(book: Book) -> Self {
+        let between = Mutex::default();
+        Self { book, between }
+    }
+}
+
+fn found(notes: &mut Notes, id: &ObjectId, found: Result<Found, String>) {
+    match found {
+        Ok(Found { lost, kept }) => {
+            if lost > 0 {
+                notes.stats.saw("crash before commit");
+                notes.say(|| format!("{id}: {lost} steps are gone"));
+            }
+            if kept > 0 && notes.may_lose {
+                notes.stats.saw("crash after commit");
+            }
+        }
+        Err(words) => notes.broke(format!("{id}: {words}")),
+    }
+}
+
+/// An alarm may be late and never early.
+fn on_time(alarm: Option<Timestamp>, now: Timestamp) -> Result<(), String> {
+    match alarm {
+        Some(at) if at <= now => Ok(()),
+        other => Err(format!("I3: the alarm of {other:?} rings at {now:?}")),
+    }
+}
+
+impl Witness<Rig, Input, Result<Step, Refused>> for RigEye {
+    fn loaded(&self, id: &ObjectId, state: &Rig) {
+        let mut notes = self.book.notes();
+        let may_lose = notes.may_lose;
+        let is = notes
+            .rigs
+            .entry(id.to_string())
+            .or_default()
+            .loaded(state, may_lose);
+        found(&mut notes, id, is);
+    }
+
+    fn decided(
+        &self,
+        id: &ObjectId,
+        state: &Rig,
+        input: &Input,
+        step: &Result<Step, Refused>,
+        now: Timestamp,
+    ) {
+        let mut notes = self.book.notes();
+        let notes = &mut *notes;
+        notes.stats.steps += 1;
+        notes.say(|| match step {
+            Ok(step) => format!("{id}: {input:?} => {:?} {:?}", step.effects, step.reply),
+            Err(refused) => format!("{id}: {input:?} => refused: {refused}"),
+        });
+        let shadow = notes.rigs.entry(id.to_string()).or_default();
+        let mut account = shadow.account().clone();
+        let checked = match step {
+            Ok(step) => rig_checks::decision(state, input, step, now, &mut account),
+            Err(Refused::Stale(_)) => {
+                notes.stats.saw("stale refused");
+                rig_checks::refusal(state, input)
+            }
+            Err(_) => rig_checks::refusal(state, input),
+        };
+        let was_alarm = matches!(input, Input::Alarm);
+        let on_time = if was_alarm {
+            on_time(shadow.alarm(), now)
+        } else {
+            Ok(())
+        };
+        let is_change = step
+            .as_ref()
+            .is_ok_and(|step| !step.changes.is_empty() || !step.effects.is_empty());
+        shadow.decides(input, is_change);
+        for broken in [checked, on_time].into_iter().filter_map(Result::err) {
+            notes.broke(format!("{id}: {broken}"));
+        }
+        let Ok(step) = step else { return };
+        rig_sights::see(state, input, step, &mut notes.stats);
+        let sent = step
+            .effects
+            .iter()
+            .filter_map(rig_checks::dispatch_sent)
+            .count();
+        if sent > 0 {
+            notes.dispatched_at = notes.now();
+            notes.dispatched += sent as u64;
+        }
+        if is_change {
+            let between = Between {
+                account,
+                changes: step.changes.clone(),
+                effects: step.effects.clone(),
+                was_alarm,
+                taken: 0,
+            };
+            *self
+                .between
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(between);
+        }
+    }
+
+    fn applied(&self, id: &ObjectId, state: &Rig, alarm: Option<Timestamp>, now: Timestamp) {
+        let between = self
+            .between
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        let Some(between) = between else { return };
+        let mut notes = self.book.notes();
+        let life = notes.life;
+        if let Err(broken) = rig_state_checks::state(state, alarm, now, between.was_alarm) {
+            notes.broke(format!("{id}: {broken}"));
+        }
+        let shadow = notes.rigs.entry(id.to_string()).or_default();
+        shadow.step(
+            (between.changes, between.effects),
+            alarm,
+            between.account,
+            life,
+        );
+    }
+}
+
+impl Witness<Town, TownInput, TownStep> for TownEye {
+    fn loaded(&self, id: &ObjectId, state: &Town) {
+        let mut notes = self.book.notes();
+        let may_lose = notes.may_lose;
+        let is = notes
+            .towns
+            .entry(id.to_string())
+            .or_default()
+            .loaded(state, may_lose);
+        found(&mut notes, id, is);
+    }
+
+    fn decided(
+        &self,
+        id: &ObjectId,
+        state: &Town,
+        input: &TownInput,
+        step: &TownStep,
+        now: Timestamp,
+    ) {
+        let mut notes = self.book.notes();
+        let notes = &mut *notes;
+        notes.stats.steps += 1;
+        notes.say(|| format!("{id}: {input:?} => {:?} {:?}", step.effects, step.reply));
+        let shadow = notes.towns.entry(id.to_string()).or_default();
+        let mut account = shadow.account().clone();
+        let checked = town_checks::decision(state, input, step, now, &mut account);
+        let was_alarm = matches!(input, TownInput::Alarm);
+        let on_time = if was_alarm {
+            on_time(shadow.alarm(), now)
+        } else {
+            Ok(())
+        };
+        let is_change = !step.changes.is_empty() || !step.effects.is_empty();
+        shadow.decides(input, is_change);
+        for broken in [checked, on_time].into_iter().filter_map(Result::err) {
+            notes.broke(format!("{id}: {broken}"));
+        }
+        town_sights::see(state, input, step, &mut notes.stats);
+        if is_change {
+            let between = Between {
+                account,
+                changes: step.changes.clone(),
+                effects: step.effects.clone(),
+                was_alarm,
+                taken: state.taken_count(),
+            };
+            *self
+                .between
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(between);
+        }
+    }
+
+    fn applied(&self, id: &ObjectId, state: &Town, alarm: Option<Timestamp>, now: Timestamp) {
+        let between = self
+            .between
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        let Some(between) = between else { return };
+        let mut notes = self.book.notes();
+        let life = notes.life;
+        let checked = town_checks::state(state, between.taken, alarm, now, between.was_alarm);
+        if let Err(broken) = checked {
+            notes.broke(format!("{id}: {broken}"));
+        }
+        let shadow = notes.towns.entry(id.to_string()).or_default();
+        shadow.step(
+            (between.changes, between.effects),
+            alarm,
+            between.account,
+            life,
+        );
+    }
+}
