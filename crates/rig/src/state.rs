@@ -332,7 +332,7 @@ impl Rig {
             next = Some(self.patrol_at(now));
         }
         for bead in self.running() {
-            next = earliest(next, bead_deadline(&bead.phase).map(|d| d.rebased(now).at));
+            next = earliest(next, bead_deadline(&bead.phase, now));
         }
         // What is ready waits for the gate, not for its own deadline, which is past.
         let mut ready = false;
@@ -440,18 +440,23 @@ fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     }
 }
 
-/// The next deadline of a dispatch under way.
-fn bead_deadline(phase: &Phase) -> Option<Deadline> {
+/// The next deadline of a dispatch under way, as seen from now: after a jump back the one that was
+/// the earliest need not be.
+fn bead_deadline(phase: &Phase, now: Timestamp) -> Option<Timestamp> {
     match phase {
-        Phase::Dispatched { start, .. } => Some(*start),
+        Phase::Dispatched { start, .. } => Some(start.rebased(now).at),
         Phase::Working { live, .. } => [live.lease, live.progress, live.total]
             .into_iter()
             .chain(live.nudge)
             .chain(live.tool)
-            .min_by_key(|d| d.at),
+            .map(|deadline| deadline.rebased(now).at)
+            .min(),
         // Without the proof there is nothing to wait for here: the order to stop is in the outbox
         // until it is answered.
-        Phase::Ending { ending, .. } => ending.over.as_ref().map(|_| ending.grace),
+        Phase::Ending { ending, .. } => {
+            let grace = ending.grace.rebased(now).at;
+            ending.over.as_ref().map(|_| grace)
+        }
         Phase::Open
         | Phase::Held
         | Phase::Hooked { .. }

@@ -7,8 +7,9 @@
 )]
 
 use wellhead_rig::{
-    Class, CredentialSource, Effect, Env, Failure, Incarnation, Input, NewBead, Outcome, Preflight,
-    Refusal, Report, ReviewMode, Rig, RigConfig, RigId, Scopes, Stage, Timestamp, TownId, Usage,
+    Beat, Class, CredentialSource, Effect, Env, Failure, Incarnation, Input, NewBead, Outcome,
+    Preflight, Refusal, Report, ReviewMode, Rig, RigConfig, RigId, Scopes, Stage, Timestamp,
+    TownId, Usage,
     town::{Ask, Town, TownEffect, TownInput, TownReply},
 };
 
@@ -107,4 +108,39 @@ fn a_scope_that_nobody_asks_for_any_more_is_not_checked_for_ever() {
         }
     }
     assert!((1..=6).contains(&checks), "{checks} checks");
+}
+
+#[test]
+fn after_a_jump_back_the_shortest_clock_of_a_session_wakes_the_rig() {
+    let mut rig = Rig::new();
+    step(&mut rig, Input::Configure(config()), NOW);
+    step(&mut rig, Input::Sling(NewBead::issue("work")), NOW);
+    let result = Preflight::Passed;
+    let sent = step(&mut rig, Input::PreflightDone { no: 1, result }, NOW);
+    let [Effect::Dispatch(order)] = sent.as_slice() else {
+        panic!("no dispatch: {sent:?}")
+    };
+    let incarnation = Incarnation::new("one").unwrap();
+    let started = Input::AgentStarted {
+        dispatch: order.dispatch.clone(),
+        incarnation: incarnation.clone(),
+        session: "ses".to_owned(),
+    };
+    step(&mut rig, started, NOW);
+    // Nothing has moved for a while: the nudge comes before the end of the lease.
+    let policy = rig.policy().clone();
+    let late = NOW.plus_ms(policy.nudge_ms - 1_000);
+    let beat = Beat {
+        dispatch: order.dispatch.clone(),
+        incarnation,
+        progress_at: None,
+        tool_since: None,
+        repeats: 0,
+        output: false,
+        usage: Usage::default(),
+    };
+    step(&mut rig, Input::Heartbeat(beat), late);
+    let back = late.plus_ms(-DAY_MS);
+    let alarm = rig.next_alarm(back).expect("a session runs");
+    assert_eq!(alarm, back.plus_ms(policy.lease_ms));
 }
