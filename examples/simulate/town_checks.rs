@@ -291,8 +291,7 @@ fn used_up(town: &Town, now: Timestamp) -> Result<(), String> {
     for waiter in &town.record().waiters {
         let due = waiter.offer.is_some_and(|offer| offer.is_due(now));
         hold!(!due, "the offer to {} hangs", waiter.rig);
-        let gone = waiter.gone.is_some_and(|gone| gone.is_due(now));
-        hold!(!gone, "{} waits for ever", waiter.rig);
+        hold!(!waiter.lapse.is_due(now), "{} waits for ever", waiter.rig);
     }
     Ok(())
 }

@@ -88,8 +88,8 @@ impl Town {
     pub fn next_alarm(&self, now: Timestamp) -> Option<Timestamp> {
         let guards = self.record.guards.iter();
         let guards = guards.filter_map(|guard| self.guard_deadline(guard));
-        let offers = self.record.waiters.iter();
-        let offers = offers.map(|waiter| waiter.offer.unwrap_or(waiter.lapse));
+        let waiters = self.record.waiters.iter();
+        let offers = waiters.flat_map(|waiter| waiter.offer.into_iter().chain([waiter.lapse]));
         let offline = self.taken().filter(|(_, berth)| berth.waits_offline());
         let offline = offline.filter_map(|(_, berth)| berth.offline);
         let deadlines = guards.chain(offers).chain(offline);
