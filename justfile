@@ -16,6 +16,10 @@ test:
 simulate seeds="5000":
     cargo run --release --example simulate -- --seeds {{seeds}}
 
+# The same for a whole night, with seeds that no other night has had
+simulate-nightly seeds="200000":
+    cargo run --release --example simulate -- --seeds {{seeds}} --first $(($(date +%j) * {{seeds}})) --json
+
 # Simulate a rig with other or more seeds: just sim 20000
 sim seeds="20000":
     WELLHEAD_SEEDS={{seeds}} cargo test --release -p wellhead-rig --test simulation -- --nocapture

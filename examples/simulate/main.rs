@@ -40,8 +40,13 @@ use std::{
 };
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 
 use crate::stats::Stats;
+
+/// Half of a run is records on their way into JSON and back.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Simulates rigs and towns by seeds, and checks what must always hold.
 #[derive(Debug, Parser)]

@@ -56,6 +56,10 @@ impl Deliver<Effect> for Outlet {
             notes.broke(format!("{from}: {broken}"));
         }
         drop(notes);
+        if breaks_its_receiver(seq, &effect) {
+            let poison = NotDelivered::poison("its receiver breaks on it");
+            return Box::pin(std::future::ready(Err(poison)));
+        }
         match RigId::new(from.as_str()) {
             Ok(rig) => self.post(Letter::Rig(rig, effect)),
             Err(_) => undelivered(),
@@ -87,6 +91,15 @@ impl Deliver<TownMail> for Outlet {
             Err(_) => undelivered(),
         }
     }
+}
+
+/// Some messages of which nothing depends break whoever gets them, and always the same ones.
+fn breaks_its_receiver(seq: u64, effect: &Effect) -> bool {
+    let is_news = matches!(
+        effect,
+        Effect::BreakerTripped { .. } | Effect::BreakerClosed { .. } | Effect::ResetScopes { .. }
+    );
+    is_news && seq % 5 == 3
 }
 
 /// Carries packets for ever.

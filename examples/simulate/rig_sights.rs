@@ -120,6 +120,7 @@ fn event_of(event: &rig::BeadEvent, stats: &mut Stats) {
     match event.event_type {
         EventType::Retried => stats.saw("retried"),
         EventType::Cancelled => stats.saw("cancelled"),
+        EventType::DeadLettered => stats.saw("dead-lettered"),
         EventType::Acknowledged => stats.saw("escalation acknowledged"),
         EventType::Escalated if event.metadata.get("told_again").is_some() => {
             stats.saw("escalation told again");

@@ -68,6 +68,7 @@ pub(crate) const SOMETIMES: &[&str] = &[
     "given back",
     "never started",
     "message told",
+    "dead-lettered",
 ];
 
 /// Totals of one seed, or of many.
