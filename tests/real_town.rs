@@ -32,7 +32,7 @@ async fn town() -> Town {
         ..TownPolicy::default()
     };
     let handle = town.runtime.town(&town.id).unwrap();
-    handle.set_policy(policy).await.unwrap();
+    handle.set_policy(policy, by()).await.unwrap();
     town
 }
 
@@ -175,7 +175,7 @@ async fn a_paused_town_refuses_without_cost_and_offers_its_slots_when_it_goes_on
     });
     assert_eq!(held.await.numbers.prompts, 0);
     assert!(town.runtime.server_pids().await.is_empty());
-    handle.resume().await.unwrap();
+    handle.resume(by()).await.unwrap();
     let bead = town.until_terminal(&rig.rig, &bead.id).await;
     assert_eq!(bead.status(), Status::Closed, "{bead:?}");
     town.stop().await;

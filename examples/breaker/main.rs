@@ -7,7 +7,7 @@
 mod stage;
 mod watch;
 
-use rig::{NewBead, town::TownPolicy};
+use rig::{NewBead, Who, town::TownPolicy};
 use runtime::RigPatch;
 use stage::{Stage, Trouble};
 use watch::watch;
@@ -18,11 +18,11 @@ async fn main() -> Result<(), Trouble> {
     let (runtime, id) = (&stage.town, stage.rig("an-old-token").await?);
     let (rig, town) = (runtime.rig(&id)?, runtime.town(&stage.town_id)?);
     let (cooldown_ms, usual) = (1_000, TownPolicy::default());
-    town.set_policy(TownPolicy {
+    let policy = TownPolicy {
         cooldown_ms,
         ..usual
-    })
-    .await?;
+    };
+    town.set_policy(policy, Who::named("me")).await?;
     rig.sling(NewBead::issue("Say hello")).await?;
     // Open at the first 401; at each cooldown, which doubles, a check without a session is all.
     watch(runtime, &rig, &town, |seen| seen.trips == 3).await?;

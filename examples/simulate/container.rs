@@ -63,7 +63,10 @@ impl Container {
             }
             Effect::ResetScopes { config, .. } => {
                 let scopes = Some(self.lab.weather.borrow().scopes(&config));
-                let reset = TownInput::Reset { scopes };
+                let reset = TownInput::Reset {
+                    scopes,
+                    by: rig::Who::named("somebody"),
+                };
                 self.lab.tell_town(up, &self.town, reset).await.is_ok()
             }
             Effect::BreakerTripped { .. } | Effect::BreakerClosed { .. } => true,

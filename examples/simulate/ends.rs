@@ -57,7 +57,15 @@ async fn mend(lab: &Rc<Lab>, up: &Rc<Up>) -> Result<(), String> {
     let by = || Who::named("ann");
     for town in &lab.towns {
         let policy = TownPolicy::default();
-        for input in [TownInput::SetPolicy { policy }, TownInput::Resume] {
+        for input in [
+            TownInput::SetPolicy {
+                policy,
+                by: rig::Who::named("somebody"),
+            },
+            TownInput::Resume {
+                by: rig::Who::named("somebody"),
+            },
+        ] {
             let told = lab.tell_town(up, town, input).await;
             told.map_err(|error| format!("mending {town}: {error}"))?;
         }

@@ -158,15 +158,21 @@ async fn to_a_town(lab: &Rc<Lab>, up: &Rc<Up>) {
     let input = {
         let rng = &mut *lab.rng.borrow_mut();
         match rng.below(4) {
-            _ if paused == Some(true) && rng.chance(700) => TownInput::Resume,
+            _ if paused == Some(true) && rng.chance(700) => TownInput::Resume {
+                by: rig::Who::named("somebody"),
+            },
             0 if rng.chance(500) => TownInput::Pause {
                 mode: mode(rng),
                 by: who(),
                 reason: None,
             },
-            1 if rng.chance(300) => TownInput::Reset { scopes: None },
+            1 if rng.chance(300) => TownInput::Reset {
+                scopes: None,
+                by: rig::Who::named("somebody"),
+            },
             _ => TownInput::SetPolicy {
                 policy: town_policy(rng),
+                by: rig::Who::named("somebody"),
             },
         }
     };

@@ -117,6 +117,7 @@ impl Stage {
                 town,
                 TownInput::SetPolicy {
                     policy: policy.clone(),
+                    by: rig::Who::named("somebody"),
                 },
             );
             told.await.map_err(|error| error.to_string())?;

@@ -76,7 +76,7 @@ fn words(old: &Town, input: &TownInput, step: &TownStep, stats: &mut Stats) {
             PauseMode::Pause => "paused",
             PauseMode::Stop => "stopped",
         }),
-        TownInput::Resume if old.record().pause.is_some() => stats.saw("resumed"),
+        TownInput::Resume { .. } if old.record().pause.is_some() => stats.saw("resumed"),
         _ => {}
     }
 }

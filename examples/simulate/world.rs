@@ -229,7 +229,14 @@ impl World {
         for town in &lab.towns {
             let policy = people::town_policy(&mut lab.rng.borrow_mut());
             let _ = lab
-                .tell_town(up, town, TownInput::SetPolicy { policy })
+                .tell_town(
+                    up,
+                    town,
+                    TownInput::SetPolicy {
+                        policy,
+                        by: rig::Who::named("somebody"),
+                    },
+                )
                 .await;
         }
         for (n, rig) in lab.rigs.iter().enumerate() {

@@ -312,7 +312,10 @@ fn a_person_resets_a_breaker_and_it_is_checked_at_once() {
         let mut bench = TownBench::new();
         fail(&mut bench, "a", Class::Credentials);
         bench.take("c", "b");
-        bench.step(TownInput::Reset { scopes: meant });
+        bench.step(TownInput::Reset {
+            scopes: meant,
+            by: wellhead_rig::Who::named("somebody"),
+        });
         let (no, _) = bench.checks().remove(0);
         assert!(is_open(&bench, &credential()));
         bench.checked(no, Some(failure(Class::Credentials)));
@@ -328,6 +331,7 @@ fn a_person_resets_a_breaker_and_it_is_checked_at_once() {
     };
     bench.step(TownInput::Reset {
         scopes: Some(other),
+        by: wellhead_rig::Who::named("somebody"),
     });
     assert_eq!(bench.checks(), [], "another scope's reset is not its own");
 }

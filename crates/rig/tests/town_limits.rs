@@ -14,7 +14,7 @@ use support::{
     town::{TownBench, ask, dispatch, report, rig, tokens, used},
 };
 use wellhead_rig::{
-    Class, Notice, PauseMode, Refusal, Timestamp, next_utc_day,
+    Class, Notice, PauseMode, Refusal, Timestamp, Who, next_utc_day,
     town::{Taken, TownInput, TownPolicy, TownReply},
 };
 
@@ -140,6 +140,7 @@ fn a_raised_budget_frees_at_once_and_a_lowered_one_ends_what_runs() {
     bench.notices();
     let policy_of = |limit| TownInput::SetPolicy {
         policy: policy(limit),
+        by: Who::named("somebody"),
     };
     bench.step(policy_of(1_000));
     assert_eq!(names(bench.notices()), [("a".to_owned(), "free")]);
@@ -168,7 +169,9 @@ fn a_pause_lets_what_runs_go_on_and_a_resume_offers_what_waits() {
     bench.town = bench.restarted();
     bench.run_for(HOUR_MS);
     assert_eq!(bench.offers(), Vec::<String>::new(), "a restart keeps it");
-    bench.step(TownInput::Resume);
+    bench.step(TownInput::Resume {
+        by: Who::named("somebody"),
+    });
     assert_eq!(bench.offers(), ["c", "d"], "as many as there are slots");
     assert_eq!(bench.take_as("c", dispatch("b", 2), ask()), Taken::Fresh);
 }
@@ -184,7 +187,9 @@ fn a_stop_ends_what_runs_and_no_probe_is_offered_meanwhile() {
     pause(&mut bench, PauseMode::Stop);
     bench.checked(no, None);
     assert_eq!(bench.offers(), Vec::<String>::new());
-    bench.step(TownInput::Resume);
+    bench.step(TownInput::Resume {
+        by: Who::named("somebody"),
+    });
     assert_eq!(bench.offers(), ["c"]);
 
     let mut bench = TownBench::new();
@@ -194,6 +199,32 @@ fn a_stop_ends_what_runs_and_no_probe_is_offered_meanwhile() {
     let ended = bench.ended();
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0].1.class, Class::Interrupted);
+}
+
+/// What a person ordered is kept with its actor, and the list is bounded.
+#[test]
+fn the_newest_orders_are_kept_with_who_gave_them() {
+    let mut bench = TownBench::new();
+    let by = |name: &str| Who::named(name);
+    for mode in [PauseMode::Pause, PauseMode::Stop] {
+        let (by, reason) = (by("ann"), None);
+        bench.step(TownInput::Pause { mode, by, reason });
+    }
+    bench.step(TownInput::Resume { by: by("bob") });
+    let orders = |bench: &TownBench| {
+        let orders = &bench.town.record().orders;
+        let words = orders.iter().map(|one| format!("{} {}", one.by, one.what));
+        words.collect::<Vec<_>>()
+    };
+    let last: Vec<_> = orders(&bench).into_iter().rev().take(3).collect();
+    assert_eq!(last, ["bob resume", "ann stop", "ann pause"]);
+    for _ in 0..100 {
+        bench.step(TownInput::Reset {
+            scopes: None,
+            by: by("bob"),
+        });
+    }
+    assert_eq!(orders(&bench).len(), 50);
 }
 
 #[test]

@@ -352,8 +352,13 @@ impl World {
                 by: person(),
                 reason: None,
             },
-            1..=3 => TownInput::Resume,
-            4 => TownInput::Reset { scopes: None },
+            1..=3 => TownInput::Resume {
+                by: wellhead_rig::Who::named("somebody"),
+            },
+            4 => TownInput::Reset {
+                scopes: None,
+                by: wellhead_rig::Who::named("somebody"),
+            },
             5 => {
                 let limit = u64::try_from(self.rng.between(0, 300)).unwrap_or(0);
                 let day = if self.rng.chance(500) {
@@ -367,7 +372,10 @@ impl World {
                     slots_max,
                     ..TownPolicy::default()
                 };
-                TownInput::SetPolicy { policy }
+                TownInput::SetPolicy {
+                    policy,
+                    by: wellhead_rig::Who::named("somebody"),
+                }
             }
             6 => {
                 for stub in self.stubs.values_mut() {
@@ -413,9 +421,14 @@ impl World {
 
     fn mend(&mut self) -> Result<(), String> {
         (self.mended, self.is_down) = (true, false);
-        self.step(TownInput::Resume)?;
+        self.step(TownInput::Resume {
+            by: wellhead_rig::Who::named("somebody"),
+        })?;
         let policy = TownPolicy::default();
-        self.step(TownInput::SetPolicy { policy })?;
+        self.step(TownInput::SetPolicy {
+            policy,
+            by: wellhead_rig::Who::named("somebody"),
+        })?;
         let before: BTreeMap<_, _> = self.stubs.iter().map(|(n, s)| (*n, s.served)).collect();
         for name in RIGS {
             self.take(name)?;

@@ -10,7 +10,7 @@ use durable::{
     AlarmFailed, ClockJump, DeadLetter, Handle, Message, Object, ObjectId, Records, Turn,
 };
 use rig::{
-    Env, Limit, Report, RigId, Timestamp,
+    Env, Limit, Report, RigId, Timestamp, Who,
     town::{
         Entry, Town, TownChange, TownEffect, TownInput, TownPolicy, TownRecord, TownReply, TownStep,
     },
@@ -91,7 +91,7 @@ impl Message for TellTownOnce {
 }
 
 /// The limit of the day alone; the rest of the policy stays.
-pub(crate) struct SetDay(pub(crate) Limit);
+pub(crate) struct SetDay(pub(crate) Limit, pub(crate) Who);
 
 impl Message for SetDay {
     type Reply = ();
@@ -262,10 +262,10 @@ impl Handle<TellTownOnce> for TownActor {
 }
 
 impl Handle<SetDay> for TownActor {
-    fn handle(&mut self, turn: &mut Turn<'_, TownMail>, SetDay(day): SetDay) {
+    fn handle(&mut self, turn: &mut Turn<'_, TownMail>, SetDay(day, by): SetDay) {
         let policy = self.town.record().policy.clone();
         let policy = TownPolicy { day, ..policy };
-        self.advance(turn, TownInput::SetPolicy { policy });
+        self.advance(turn, TownInput::SetPolicy { policy, by });
     }
 }
 

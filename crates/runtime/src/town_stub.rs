@@ -65,18 +65,18 @@ impl TownStub {
     ///
     /// # Errors
     /// `Invalid` where the limit is no amount.
-    pub async fn set_day(&self, day: Limit) -> Result<(), Error> {
+    pub async fn set_day(&self, day: Limit, by: Who) -> Result<(), Error> {
         let field = "day";
         day.validate()
             .map_err(|reason| Error::Invalid { field, reason })?;
-        Ok(self.stub.send(SetDay(day)).await?)
+        Ok(self.stub.send(SetDay(day, by)).await?)
     }
 
     /// Sets slots, budget and cooldowns.
     ///
     /// # Errors
     /// `Invalid` names the first field that is out of its range.
-    pub async fn set_policy(&self, policy: TownPolicy) -> Result<(), Error> {
+    pub async fn set_policy(&self, policy: TownPolicy, by: Who) -> Result<(), Error> {
         let policy = policy.validate().map_err(|errors| {
             let first = errors.into_iter().next();
             Error::Invalid {
@@ -84,7 +84,9 @@ impl TownStub {
                 reason: first.map_or_else(String::new, |error| error.rule),
             }
         })?;
-        self.tell(TownInput::SetPolicy { policy }).await.map(drop)
+        self.tell(TownInput::SetPolicy { policy, by })
+            .await
+            .map(drop)
     }
 
     /// Holds every dispatch of the town back until [`TownStub::resume`]; a stop also ends what
@@ -106,16 +108,16 @@ impl TownStub {
     ///
     /// # Errors
     /// The store can not answer.
-    pub async fn resume(&self) -> Result<(), Error> {
-        self.tell(TownInput::Resume).await.map(drop)
+    pub async fn resume(&self, by: Who) -> Result<(), Error> {
+        self.tell(TownInput::Resume { by }).await.map(drop)
     }
 
     /// Has the breakers of these scopes, or all of them, looked at again at once.
     ///
     /// # Errors
     /// The store can not answer.
-    pub async fn reset_breakers(&self, scopes: Option<Scopes>) -> Result<(), Error> {
-        self.tell(TownInput::Reset { scopes }).await.map(drop)
+    pub async fn reset_breakers(&self, scopes: Option<Scopes>, by: Who) -> Result<(), Error> {
+        self.tell(TownInput::Reset { scopes, by }).await.map(drop)
     }
 }
 

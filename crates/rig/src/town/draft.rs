@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Berth, Entry, EntryState, Guard, Ticket, Town, TownChange, TownEffect, TownRecord, TownReply,
-    TownStep, entry::key_of,
+    Berth, Entry, EntryState, Guard, Ticket, Town, TownChange, TownEffect, TownOrder, TownRecord,
+    TownReply, TownStep, entry::key_of,
 };
-use crate::{DispatchId, Env, Notice, RigId, Scope, Timestamp, nonce::Nonce};
+use crate::{DispatchId, Env, Notice, RigId, Scope, Timestamp, Who, nonce::Nonce};
+
+/// So many of the newest orders are kept.
+const ORDERS_KEPT: usize = 50;
 
 /// The changes of one step.
 pub(super) struct Draft<'t> {
@@ -100,6 +103,15 @@ impl<'t> Draft<'t> {
 
     pub(super) fn effect(&mut self, effect: TownEffect) {
         self.effects.push(effect);
+    }
+
+    /// Records what a person ordered. The list is bounded; the oldest leave.
+    pub(super) fn note_order(&mut self, by: Who, what: &str) {
+        let (at, what) = (self.now(), what.to_owned());
+        let orders = &mut self.record_mut().orders;
+        orders.push(TownOrder { at, by, what });
+        let surplus = orders.len().saturating_sub(ORDERS_KEPT);
+        orders.drain(..surplus);
     }
 
     pub(super) fn notify(&mut self, rig: RigId, notice: Notice) {

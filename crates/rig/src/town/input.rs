@@ -122,11 +122,15 @@ pub enum TownInput {
     Reset {
         /// Which; none means all.
         scopes: Option<Scopes>,
+        /// Who asks.
+        by: Who,
     },
     /// The town's policy.
     SetPolicy {
         /// The new policy.
         policy: TownPolicy,
+        /// Who sets it.
+        by: Who,
     },
     /// Hold every dispatch of the town back until a resume.
     Pause {
@@ -138,7 +142,10 @@ pub enum TownInput {
         reason: Option<String>,
     },
     /// Let dispatch go on.
-    Resume,
+    Resume {
+        /// Who asks.
+        by: Who,
+    },
     /// The town's alarm.
     Alarm,
     /// The clock jumped, or the machine slept.

@@ -29,7 +29,7 @@ pub use entry::{Berth, Entry, EntryState, Place};
 pub use input::{
     Ask, Found, Stopping, Taken, TownChange, TownEffect, TownInput, TownReply, TownStep,
 };
-pub use record::{Check, Guard, Ticket, TownPolicy, TownRecord, Waiter};
+pub use record::{Check, Guard, Ticket, TownOrder, TownPolicy, TownRecord, Waiter};
 pub use state::Town;
 
 use crate::Env;
@@ -76,10 +76,19 @@ fn decide(draft: &mut Draft<'_>, input: TownInput) -> TownReply {
             dispatch,
             usage,
         } => spend::used(draft, &rig, &dispatch, usage),
-        TownInput::Reset { scopes } => guard::reset(draft, scopes.as_ref()),
-        TownInput::SetPolicy { policy } => spend::set_policy(draft, policy),
+        TownInput::Reset { scopes, by } => {
+            draft.note_order(by, "reset_breakers");
+            guard::reset(draft, scopes.as_ref())
+        }
+        TownInput::SetPolicy { policy, by } => {
+            draft.note_order(by, "set_policy");
+            spend::set_policy(draft, policy)
+        }
         TownInput::Pause { mode, by, reason } => spend::pause(draft, mode, by, reason),
-        TownInput::Resume => spend::resume(draft),
+        TownInput::Resume { by } => {
+            draft.note_order(by, "resume");
+            spend::resume(draft)
+        }
         TownInput::Alarm => drive::alarm(draft),
         TownInput::ClockJumped => drive::clock_jumped(draft),
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Breaker, Deadline, DispatchId, Limit, Pace, Pause, RigConfig, RigId, Scope, Spent, Timestamp,
+    Who,
 };
 
 const MINUTE_MS: i64 = 60 * 1_000;
@@ -147,6 +148,17 @@ pub struct Waiter {
     pub lapse: Deadline,
 }
 
+/// What a person ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TownOrder {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: Who,
+    /// What: `pause`, `stop`, `resume`, `reset_breakers`, `set_policy`.
+    pub what: String,
+}
+
 /// See the file's head.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -165,6 +177,8 @@ pub struct TownRecord {
     pub stopped: Option<(i64, RigId)>,
     /// Held back by a person, until a person resumes it.
     pub pause: Option<Pause>,
+    /// The newest orders of people, oldest first.
+    pub orders: Vec<TownOrder>,
     /// The number of the newest check.
     pub check_no: u64,
     /// The number of the newest notice.

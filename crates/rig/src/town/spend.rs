@@ -114,6 +114,11 @@ pub(super) fn pause(
         return TownReply::Accepted;
     }
     let at = draft.now();
+    let word = match mode {
+        PauseMode::Pause => "pause",
+        PauseMode::Stop => "stop",
+    };
+    draft.note_order(by.clone(), word);
     let text = format!("the town was stopped by {by}");
     draft.record_mut().pause = Some(Pause {
         mode,

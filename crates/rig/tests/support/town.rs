@@ -84,7 +84,10 @@ impl TownBench {
 
     pub(crate) fn with_policy(policy: TownPolicy) -> Self {
         let mut bench = Self::new();
-        bench.step(TownInput::SetPolicy { policy });
+        bench.step(TownInput::SetPolicy {
+            policy,
+            by: wellhead_rig::Who::named("somebody"),
+        });
         bench
     }
 

@@ -280,6 +280,7 @@ impl Handler<ResetScopes> for ContainerActor {
             tracing::info!(%by, "shared breakers are looked at again");
             let reset = TownInput::Reset {
                 scopes: Some(scopes),
+                by,
             };
             let told = town.send(TellTown(reset)).await;
             told.map(drop).map_err(NotTaken::from)

@@ -52,7 +52,10 @@ pub(crate) async fn reset_of_town(ctx: Ctx, body: Body) -> Result<HttpResponse, 
     let show = |town: &rig::town::Town, _: Timestamp| {
         Json::of(&json!(view::guards(town, |_| true).collect::<Vec<_>>()))
     };
-    let input = TownInput::Reset { scopes: None };
+    let input = TownInput::Reset {
+        scopes: None,
+        by: ctx.who(),
+    };
     let shown = town.tell_once(input, once, show).await?;
     Ok(answer::ok_text(&shown))
 }

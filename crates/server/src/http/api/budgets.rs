@@ -38,7 +38,7 @@ pub(crate) async fn set_of_town(ctx: Ctx, body: Body) -> Result<HttpResponse, Fa
     let day = fields.limit("day");
     fields.finish()?;
     let town = ctx.town().await?;
-    town.set_day(day).await?;
+    town.set_day(day, ctx.who()).await?;
     tracing::info!(by = %ctx.who(), %day, "a town's budget was set");
     Ok(answer::ok(town.look(view::town_budget).await?))
 }

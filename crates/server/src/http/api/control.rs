@@ -71,7 +71,8 @@ pub(crate) async fn stop_town(ctx: Ctx, body: Body) -> Result<HttpResponse, Fail
 pub(crate) async fn resume_town(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let ticket = ctx.once(&body)?;
     body.fields_or_none()?;
-    tell_town(&ctx, ticket, TownInput::Resume).await
+    let by = ctx.who();
+    tell_town(&ctx, ticket, TownInput::Resume { by }).await
 }
 
 async fn hold_town(ctx: Ctx, body: Body, mode: Option<PauseMode>) -> Result<HttpResponse, Failure> {

@@ -38,7 +38,7 @@ pub(crate) async fn of_town(ctx: Ctx) -> Result<HttpResponse, Failure> {
 pub(crate) async fn set_of_town(ctx: Ctx, body: Body) -> Result<HttpResponse, Failure> {
     let policy = read_of_town(body.fields()?)?;
     let town = ctx.town().await?;
-    town.set_policy(policy.clone()).await?;
+    town.set_policy(policy.clone(), ctx.who()).await?;
     tracing::info!(by = %ctx.who(), "a town's policy was set");
     Ok(answer::ok(policy))
 }

@@ -2,7 +2,7 @@
 
 use rig::{
     Pause, Timestamp,
-    town::{Town as TownState, Waiter},
+    town::{Town as TownState, TownOrder, Waiter},
 };
 use runtime::{RigRow, Town};
 use serde_json::{Value, json};
@@ -47,6 +47,7 @@ pub(crate) fn traffic(town: &TownState) -> Value {
     waiters.sort_by_key(|waiter| waiter.no);
     json!({
         "paused": pause(record.pause.as_ref()),
+        "orders": record.orders.iter().rev().map(order).collect::<Vec<_>>(),
         "slots": { "used": town.taken_count(), "max": record.policy.slots_max },
         "waiting": waiters.into_iter().map(waiter).collect::<Vec<_>>(),
     })
@@ -64,4 +65,9 @@ fn waiter(waiter: &Waiter) -> Value {
 pub(crate) fn town_budget(town: &TownState, now: Timestamp) -> Value {
     let record = town.record();
     budget::day(record.policy.day, &record.spent, now)
+}
+
+/// What a person ordered.
+fn order(order: &TownOrder) -> Value {
+    json!({ "at": text(order.at), "by": order.by, "what": order.what })
 }
