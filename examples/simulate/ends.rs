@@ -179,8 +179,17 @@ async fn ended(lab: &Rc<Lab>, up: &Rc<Up>) -> Result<(), String> {
     alarms(lab, up).await
 }
 
-/// Every alarm on disk is the one of the last step, and it has a reason.
+/// A step may be on its way to disk in just this moment: what it set is there a second later.
 async fn alarms(lab: &Rc<Lab>, up: &Rc<Up>) -> Result<(), String> {
+    if alarms_now(lab, up).await.is_ok() {
+        return Ok(());
+    }
+    lab.sleep(1_000).await;
+    alarms_now(lab, up).await
+}
+
+/// Every alarm on disk is the one of the last step, and it has a reason.
+async fn alarms_now(lab: &Rc<Lab>, up: &Rc<Up>) -> Result<(), String> {
     let pending = up.host.alarms_pending().await;
     let pending = pending.map_err(|error| format!("the alarms: {error}"))?;
     let now = lab.now();

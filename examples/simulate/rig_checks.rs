@@ -253,7 +253,13 @@ fn prompts(
 }
 
 fn deleted(old: Option<&Bead>, id: &BeadId, input: &Input) -> Result<(), String> {
-    let asked_now = matches!(input, Input::DeleteBead { bead } if bead == id);
+    // With its rig goes a bead whose session is proven over already.
+    let ends = old.is_some_and(|bead| matches!(bead.phase, Phase::Ending { .. }));
+    let asked_now = match input {
+        Input::DeleteBead { bead } => bead == id,
+        Input::DeleteRig => ends,
+        _ => false,
+    };
     let asked_before = old.is_some_and(|bead| {
         matches!(&bead.phase, Phase::Ending { ending, .. }
             if ending.cause == Cause::Ordered(Order::Delete))
