@@ -6,9 +6,10 @@
 mod support;
 
 use rig::{
-    Bead, Budget, Class, Input, Limit, NewBead, PauseMode, Phase, Policy, Rig, Status, Who,
+    Bead, Budget, Class, Input, Limit, NewBead, PauseMode, Phase, Policy, Rig, Scope, Status, Who,
     town::TownPolicy,
 };
+use runtime::{BreakerNews, Turned};
 use support::{OneRig, Town};
 
 fn scripted(behaviour: &str) -> NewBead {
@@ -60,6 +61,7 @@ async fn a_gateway_that_goes_away_and_comes_back_costs_nothing_but_time() {
     let rig = town.working_rig(quick()).await;
     let (warm, _) = rig.rig.sling(scripted("commit")).await.unwrap();
     town.until_terminal(&rig.rig, &warm.id).await;
+    let mut news = town.runtime.breaker_news();
     town.gateway.set_down(true).await.unwrap();
     let (first, _) = rig.rig.sling(scripted("commit")).await.unwrap();
     // It is told by the session's own wait; a further bead is not even tried.
@@ -89,6 +91,18 @@ async fn a_gateway_that_goes_away_and_comes_back_costs_nothing_but_time() {
     assert_eq!(bead.numbers.dispatch_no, 1, "its session went on");
     let healed = |rig: &Rig| rig.open_escalations().next().is_none().then_some(());
     town.until(&rig.rig, "healed escalation", healed).await;
+    // Subscribers heard of both.
+    let gateway = |news: BreakerNews| {
+        assert!(
+            matches!(news.scope, Some(Scope::Gateway { .. })),
+            "{news:?}"
+        );
+        assert_eq!((&news.town, &news.rig), (&town.id, &rig.id));
+        news.turned
+    };
+    let turned = gateway(news.recv().await.unwrap());
+    assert!(matches!(turned, Turned::Tripped { .. }), "{turned:?}");
+    assert_eq!(gateway(news.recv().await.unwrap()), Turned::Closed);
     town.stop().await;
 }
 
