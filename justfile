@@ -18,7 +18,7 @@ simulate seeds="5000":
 
 # The same for a whole night, with seeds that no other night has had
 simulate-nightly seeds="200000":
-    cargo run --release --example simulate -- --seeds {{seeds}} --first $(($(date +%j) * {{seeds}})) --json
+    cargo run --release --example simulate -- --seeds {{seeds}} --seed $(($(date +%j) * {{seeds}})) --json
 
 # Simulate a rig with other or more seeds: just sim 20000
 sim seeds="20000":

@@ -40,6 +40,17 @@ fn what_must_always_hold_holds_under_every_seed() {
 }
 
 #[test]
+fn seeds_go_on_from_the_one_that_is_named_and_none_is_an_error() {
+    let three = said(&simulate(&["--seeds", "3", "--seed", "17", "--untimed"]));
+    assert!(three.starts_with("3 seeds, "), "{three}");
+    let last = u64::MAX.to_string();
+    let behind = said(&simulate(&["--seeds", "2", "--seed", &last, "--untimed"]));
+    assert!(behind.starts_with("2 seeds, "), "{behind}");
+    let none = simulate(&["--seeds", "0"]);
+    assert_eq!(none.status.code(), Some(2));
+}
+
+#[test]
 fn a_seed_is_the_whole_story() {
     for seed in ["3", "4", "5"] {
         let story = || said(&simulate(&["--seed", seed, "--trace", "--untimed"]));

@@ -9,9 +9,9 @@ use std::{
 };
 
 use durable::Clock;
-use rig::{BeadId, RigId};
 
 use crate::{
+    procs::Processes,
     shadow::{RigShadow, TownShadow},
     stats::Stats,
 };
@@ -37,8 +37,7 @@ pub(crate) struct Notes {
     pub(crate) dispatched: u64,
     /// Dispatches that any rig has decided; the last decision's time.
     pub(crate) dispatched_at: i64,
-    /// Live sessions: the container's own witness.
-    pub(crate) live: BTreeMap<(RigId, BeadId), u64>,
+    pub(crate) processes: Processes,
     clock: Option<Arc<dyn Clock>>,
 }
 

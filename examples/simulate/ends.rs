@@ -170,7 +170,7 @@ async fn ended(lab: &Rc<Lab>, up: &Rc<Up>) -> Result<(), String> {
     if let Some(lost) = lost.first() {
         return Err(lost.clone());
     }
-    let live = lab.book.notes().live.len();
+    let live = lab.book.notes().processes.count();
     if live > 0 {
         return Err(format!("{live} sessions live with nothing to do"));
     }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example simulate -- --seeds 5000 --json
+//! cargo run --release --example simulate -- --seeds 5000 --seed 40000
 //! cargo run --release --example simulate -- --seed 17 --trace
 //! ```
 //! One thread and virtual time for each seed, so that a seed is the whole story. Everything that
@@ -16,6 +17,7 @@ mod lab;
 mod net;
 mod people;
 mod plan;
+mod procs;
 mod rig_account;
 mod rig_checks;
 mod rig_sights;
@@ -51,16 +53,13 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Simulates rigs and towns by seeds, and checks what must always hold.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many seeds.
-    #[arg(long, default_value_t = 200)]
-    seeds: u64,
-    /// The first of them.
-    #[arg(long, default_value_t = 0)]
-    first: u64,
-    /// One seed only.
+    /// How many seeds [default: 200, or 1 with --seed].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
+    /// The first of them [default: 0]; alone, the only one.
     #[arg(long)]
     seed: Option<u64>,
-    /// Tells the story of the seed.
+    /// Tells the story of each seed.
     #[arg(long)]
     trace: bool,
     /// The last line is one object for machines.
@@ -77,6 +76,16 @@ struct Args {
     threads: u64,
 }
 
+impl Args {
+    /// The first seed, and how many there are.
+    fn seeds(&self) -> (u64, u64) {
+        match (self.seed, self.seeds) {
+            (Some(only), None) => (only, 1),
+            (first, seeds) => (first.unwrap_or(0), seeds.unwrap_or(200)),
+        }
+    }
+}
+
 /// A seed that broke a rule.
 struct Broken {
     seed: u64,
@@ -90,8 +99,7 @@ fn main() -> ExitCode {
         return scenario(name);
     }
     let begun = Instant::now();
-    let (first, seeds) = args.seed.map_or((args.first, args.seeds), |seed| (seed, 1));
-    let (stats, mut broken) = run_all(first, seeds, &args);
+    let (stats, mut broken) = run_all(&args);
     broken.sort_by_key(|broken| broken.seed);
     for Broken { seed, words } in &broken {
         eprintln!("seed {seed}:\n  {}", words.join("\n  "));
@@ -146,15 +154,18 @@ fn scenario(name: &str) -> ExitCode {
 }
 
 /// All seeds, spread over threads; the sums do not depend on their order.
-fn run_all(first: u64, seeds: u64, args: &Args) -> (Stats, Vec<Broken>) {
-    let next = AtomicU64::new(first);
+fn run_all(args: &Args) -> (Stats, Vec<Broken>) {
+    let (first, seeds) = args.seeds();
+    let taken = AtomicU64::new(0);
     let work = || {
         let (mut stats, mut broken) = (Stats::default(), Vec::new());
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + seeds {
+            let nth = taken.fetch_add(1, Ordering::Relaxed);
+            if nth >= seeds {
                 return (stats, broken);
             }
+            // Every number is a seed; behind the last of them comes 0.
+            let seed = first.wrapping_add(nth);
             let outcome = world::run(seed, args.trace);
             print_trace(&outcome.trace);
             stats.add(&outcome.stats);
@@ -164,7 +175,7 @@ fn run_all(first: u64, seeds: u64, args: &Args) -> (Stats, Vec<Broken>) {
             }
         }
     };
-    let threads = args.threads.clamp(1, seeds.max(1));
+    let threads = args.threads.clamp(1, seeds);
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let mut all = (Stats::default(), Vec::new());

@@ -185,15 +185,22 @@ async fn to_a_rig(lab: &Rc<Lab>, up: &Rc<Up>) {
         return;
     };
     let rig = lab.rigs[at].clone();
-    let town = lab.town_of(at);
-    let Some((seen, paused)) = lab
+    let Some((seen, paused, settled)) = lab
         .look(up, &rig, |rig| {
-            (Seen::of(rig), rig.record().pause.is_some())
+            let record = rig.record();
+            (
+                Seen::of(rig),
+                record.pause.is_some(),
+                record.config.is_some(),
+            )
         })
         .await
     else {
         return;
     };
+    // A rig that is in a town stays there, whatever people try.
+    let elsewhere = settled && lab.chance(100);
+    let town = lab.town_of(if elsewhere { at + 1 } else { at });
     let input = {
         let rng = &mut *lab.rng.borrow_mut();
         if paused && rng.chance(250) {

@@ -55,6 +55,10 @@ pub(crate) fn decision(
 ) -> Result<(), String> {
     let record = record_of(old, step);
     account.attempts_max = account.attempts_max.max(record.policy.attempts_max);
+    if let (Some(was), Some(is)) = (&old.record().config, &record.config) {
+        let (from, to) = (&was.town_id, &is.town_id);
+        hold!(from == to, "I1: a rig moves from {from} to {to}");
+    }
     for change in &step.changes {
         match change {
             Change::Bead(new) => match old.bead(&new.id) {

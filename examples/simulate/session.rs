@@ -182,10 +182,11 @@ impl Session {
                 self.rig, self.order.dispatch, self.plan
             )
         });
-        let before = notes.live.insert(self.at.clone(), self.order.dispatch.no);
-        if let Some(before) = before {
-            let dispatch = &self.order.dispatch;
-            notes.broke(format!("I1: {dispatch} begins while {before} is live"));
+        let begun = notes
+            .processes
+            .begins(&self.at, &self.town, &self.order.dispatch);
+        if let Err(broken) = begun {
+            notes.broke(broken);
         }
     }
 

@@ -58,6 +58,8 @@ pub(crate) const SOMETIMES: &[&str] = &[
     "crash before commit",
     "crash after commit",
     "crash while a session ran",
+    "orphan swept",
+    "orphan left work",
     "clean restart",
     "store refused: full disk",
     "outcome unknown",

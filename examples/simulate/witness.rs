@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use durable::ObjectId;
 use rig::{
-    Input, Refused, Rig, Step, Timestamp,
+    Input, Refused, Rig, Step, Timestamp, TownId,
     town::{Town, TownInput, TownStep},
 };
 use runtime::objects::Witness;
@@ -240,7 +240,10 @@ impl Witness<Town, TownInput, TownStep> for TownEye {
         let mut notes = self.book.notes();
         let life = notes.life;
         let checked = town_checks::state(state, between.taken, alarm, now, between.was_alarm);
-        if let Err(broken) = checked {
+        let recorded = TownId::new(id.as_str())
+            .map_err(|error| error.to_string())
+            .and_then(|town| notes.processes.are_recorded(&town, state));
+        for broken in [checked, recorded].into_iter().filter_map(Result::err) {
             notes.broke(format!("{id}: {broken}"));
         }
         let shadow = notes.towns.entry(id.to_string()).or_default();

@@ -331,20 +331,20 @@ impl World {
             self.over(&up);
             return;
         }
+        if lab.book.notes().processes.count() > 0 {
+            lab.book.saw("crash while a session ran");
+        }
         self.over(&up);
         self.crash();
     }
 
-    /// Nothing of the process is left.
+    /// Nothing of the process is left but its children.
     pub(crate) fn over(&mut self, up: &Up) {
         *self.lab.up.borrow_mut() = None;
         up.containers.borrow_mut().clear();
         up.host.crash();
         let mut notes = self.lab.book.notes();
-        if !notes.live.is_empty() {
-            notes.stats.saw("crash while a session ran");
-        }
-        notes.live.clear();
+        notes.processes.are_orphaned();
         notes
             .rigs
             .values_mut()
@@ -365,6 +365,10 @@ impl World {
             _ => Left::Any,
         };
         self.replace_disk(left);
+        if self.lab.chance(300) {
+            self.lab.book.say(|| "the power goes".to_owned());
+            self.lab.book.notes().processes.are_cut_off();
+        }
     }
 
     /// The same disk, as it was left, and without a fault planned.
@@ -396,12 +400,13 @@ impl World {
     }
 }
 
-/// A town's container begins a life, as the real one does: every rig hears of it before anything
-/// may be declared lost.
+/// A town's container begins a life, as the real one does: what an earlier life has left is ended,
+/// then every rig hears of it before anything may be declared lost.
 async fn boot(lab: Rc<Lab>, up: Rc<Up>, town: TownId, life: u64) {
     let Ok(incarnation) = Incarnation::new(format!("{town}-life-{life}")) else {
         return;
     };
+    sweep(&lab, &town);
     let found = loop {
         match lab.tell_town(&up, &town, TownInput::Survey).await {
             Ok(TownReply::Found(found)) => break found,
@@ -432,4 +437,20 @@ async fn boot(lab: Rc<Lab>, up: Rc<Up>, town: TownId, life: u64) {
     }
     let container = Container::new(Rc::clone(&lab), town.clone(), incarnation);
     up.containers.borrow_mut().insert(town, Rc::new(container));
+}
+
+/// Until they are ended, orphans work on: what they leave is in their trees, and nobody has heard
+/// of it.
+fn sweep(lab: &Lab, town: &TownId) {
+    let swept = lab.book.notes().processes.sweep(town);
+    for seat in swept {
+        lab.book.saw("orphan swept");
+        if lab.chance(300) {
+            lab.trees.borrow_mut().change(&seat);
+            if lab.chance(300) {
+                lab.trees.borrow_mut().commit(&seat);
+            }
+            lab.book.saw("orphan left work");
+        }
+    }
 }

@@ -105,7 +105,7 @@ pub enum Preflight {
 /// Everything that a rig can be told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// Its configuration, new or changed.
+    /// Its configuration, new or changed. Its town is the first one for ever.
     Configure(RigConfig),
     /// Its policy.
     SetPolicy(Policy),

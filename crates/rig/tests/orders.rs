@@ -10,8 +10,8 @@ mod support;
 
 use support::{Bench, MINUTE_MS, commit, completed, config, failed};
 use wellhead_rig::{
-    Bead, BeadId, Class, Completion, DispatchOrder, EventType, Input, NewBead, Outcome, Phase,
-    Policy, Refused, Reply, Resolution, Role, Status,
+    Bead, BeadId, Class, Completion, DispatchOrder, Effect, EventType, Input, NewBead, Outcome,
+    Phase, Policy, Refused, Reply, Resolution, RigConfig, Role, Status, TownId,
 };
 
 fn patch(bead: &BeadId, status: Status) -> Input {
@@ -418,4 +418,23 @@ fn what_a_person_closes_is_closed_by_hand() {
             ..
         }
     ));
+}
+
+#[test]
+fn a_rig_stays_in_its_town() {
+    let (mut bench, order) = Bench::working();
+    let moved = RigConfig {
+        town_id: TownId::new("elsewhere").expect("an id"),
+        ..config()
+    };
+    let refused = bench.refused(Input::Configure(moved));
+    assert!(matches!(refused, Refused::Conflict(_)), "{refused:?}");
+    let (bead, by) = (order.dispatch.bead.clone(), support::person());
+    bench.ok(Input::Cancel { bead, by });
+    let town = config().town_id;
+    let stops = bench.effects.iter().filter_map(|effect| match effect {
+        Effect::StopAgent { town, .. } => Some(town),
+        _ => None,
+    });
+    assert_eq!(stops.collect::<Vec<_>>(), [&town]);
 }

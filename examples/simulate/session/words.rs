@@ -181,7 +181,7 @@ impl Session {
             self.say_done(after);
         }
         let mut notes = self.lab.book.notes();
-        notes.live.remove(&self.at);
+        notes.processes.is_over(&self.at);
         notes.say(|| format!("{} {} is over: {outcome:?}", self.rig, self.order.dispatch));
         let begun = self.started || self.turn_no > 0 || self.output;
         Report {

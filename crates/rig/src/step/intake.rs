@@ -14,12 +14,21 @@ use crate::{
     Refused, Reply, RigConfig, Role, Usage,
 };
 
-pub(super) fn configure(draft: &mut Draft<'_>, config: RigConfig) -> Reply {
+pub(super) fn configure(draft: &mut Draft<'_>, config: RigConfig) -> Result<Reply, Refused> {
     let now = draft.now();
-    let record = draft.record_mut();
-    if record.config.as_ref() == Some(&config) {
-        return Reply::Accepted;
+    if let Some(old) = &draft.record().config {
+        if *old == config {
+            return Ok(Reply::Accepted);
+        }
+        // What runs was granted by that town, and only its container can end it.
+        if old.town_id != config.town_id {
+            return Err(Refused::Conflict(format!(
+                "a rig stays in its town, {}; add it to {} as a new one",
+                old.town_id, config.town_id
+            )));
+        }
     }
+    let record = draft.record_mut();
     record.created_at.get_or_insert(now);
     record.updated_at = Some(now);
     record.config = Some(config);
@@ -27,7 +36,7 @@ pub(super) fn configure(draft: &mut Draft<'_>, config: RigConfig) -> Reply {
     record.hold = None;
     record.readiness = Readiness::Unverified;
     record.breaker.probe_now(now);
-    Reply::Accepted
+    Ok(Reply::Accepted)
 }
 
 pub(super) fn set_policy(draft: &mut Draft<'_>, policy: Policy) -> Reply {

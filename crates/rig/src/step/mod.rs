@@ -69,7 +69,7 @@ impl Rig {
 
 fn decide(draft: &mut Draft<'_>, input: Input) -> Result<Reply, Refused> {
     match input {
-        Input::Configure(config) => Ok(intake::configure(draft, config)),
+        Input::Configure(config) => intake::configure(draft, config),
         Input::SetPolicy(policy) => Ok(intake::set_policy(draft, policy)),
         Input::SetBudget { budget, by } => Ok(control::set_budget(draft, budget, &by)),
         Input::Pause { mode, by, reason } => Ok(control::pause(draft, mode, by, reason)),
