@@ -5,12 +5,14 @@
 
 mod support;
 
+use std::{path::Path, process::Command, time::Duration};
+
 use rig::{
     Bead, Budget, Class, Input, Limit, NewBead, PauseMode, Phase, Policy, Rig, Scope, Status, Who,
     town::TownPolicy,
 };
-use runtime::{BreakerNews, Turned};
-use support::{OneRig, Town};
+use runtime::{BreakerNews, Runtime, Settings, Turned};
+use support::{OneRig, PATIENCE, Town, tiny::Tiny};
 
 fn scripted(behaviour: &str) -> NewBead {
     NewBead::issue(format!("[[script: {behaviour}]] Do it"))
@@ -27,7 +29,11 @@ fn quick() -> Policy {
 }
 
 async fn town() -> Town {
-    let town = Town::start().await;
+    town_in(tempfile::tempdir().unwrap()).await
+}
+
+async fn town_in(dir: tempfile::TempDir) -> Town {
+    let town = Town::start_in(dir).await;
     let policy = TownPolicy {
         cooldown_ms: 1_000,
         ..TownPolicy::default()
@@ -288,4 +294,71 @@ async fn a_model_that_is_not_offered_waits_for_another_one_and_an_empty_account_
         (0, Status::InProgress)
     );
     town.stop().await;
+}
+
+/// D1: a session that starts while the disk is full is heard of when there is room again.
+#[tokio::test(flavor = "multi_thread")]
+async fn full_disk_keeps_no_start_from_being_told_in_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = tiny_store(&dir.path().join("data")).await;
+    let town = town_in(dir).await;
+    let policy = Policy {
+        lease_ms: 16_000,
+        ..quick()
+    };
+    let rig = town.working_rig(policy).await;
+    let (warm, _) = rig.rig.sling(scripted("commit")).await.unwrap();
+    town.until_terminal(&rig.rig, &warm.id).await;
+    let (bead, _) = rig.rig.sling(scripted("hang")).await.unwrap();
+    until_aboard(&town, |_| true).await;
+    tiny.fill();
+    // Its turn is open, which the rig should have been told.
+    until_aboard(&town, |agent| agent.last_activity_at.is_some()).await;
+    let asked = |counters: &wellhead::gateway::Counters| counters.by_behaviour.contains_key("hang");
+    town.gateway.wait_until(asked, PATIENCE).await.unwrap();
+    let refused = rig.rig.sling(scripted("commit")).await.unwrap_err();
+    assert!(
+        matches!(&refused, runtime::Error::Store(error) if error.is_full()),
+        "{refused}"
+    );
+    let phase = rig.rig.bead(&bead.id).await.unwrap().unwrap().phase;
+    assert!(matches!(phase, Phase::Dispatched { .. }), "{phase:?}");
+    tiny.free();
+    let works = |_: &Rig, bead: &Bead| matches!(bead.phase, Phase::Working { .. });
+    let bead = until_bead(&town, &rig, &bead, "start", works).await;
+    assert_eq!(bead.numbers.dispatch_no, 1);
+    town.stop().await;
+}
+
+/// A fresh data directory, whose store alone is on a small file system.
+async fn tiny_store(data: &Path) -> Tiny {
+    let fresh = Runtime::start(Settings::new(data.to_owned()));
+    fresh.await.unwrap().stop(Duration::ZERO).await;
+    let (store, kept) = (data.join("store"), data.join("kept"));
+    std::fs::rename(&store, &kept).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    let tiny = Tiny::over(&store);
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([kept.join("."), store])
+        .status();
+    assert!(copied.unwrap().success());
+    std::fs::remove_dir_all(&kept).unwrap();
+    tiny
+}
+
+/// Asks until somebody is on board of whom that holds, which only time brings.
+async fn until_aboard(town: &Town, wanted: fn(&runtime::Aboard) -> bool) {
+    let wait = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tick.tick().await;
+            let aboard = town.runtime.container(&town.id).await.aboard;
+            if aboard.iter().any(wanted) {
+                return;
+            }
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, wait).await;
+    found.expect("somebody on board");
 }

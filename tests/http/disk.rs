@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -13,57 +13,13 @@ use tokio::time::timeout;
 use crate::{
     house::{Answer, House, send},
     live::{Live, passed},
+    tiny::Tiny,
 };
 
 const SOON: Duration = Duration::from_secs(40);
 
-/// A quarter of what the store keeps free on a file system of 32 MiB.
-const LEFT_BYTES: u64 = 1 << 20;
-
-/// A file system of its own in memory, gone with this value.
-struct Tiny(tempfile::TempDir);
-
-impl Tiny {
-    fn mount() -> Self {
-        let tiny = Self(tempfile::tempdir().unwrap());
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"])
-            .arg(tiny.0.path())
-            .output();
-        let mounted = mount.as_ref().is_ok_and(|out| out.status.success());
-        assert!(
-            mounted,
-            "this test mounts a tmpfs, which is not permitted here ({mount:?}): run it as root or \
-             in `unshare -Urm`, or leave it out with --skip disk::full"
-        );
-        tiny
-    }
-
-    fn data(&self) -> PathBuf {
-        self.0.path().join("data")
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.path().join("filler")
-    }
-
-    /// Takes nearly all the room, at once: what is left is less than the store keeps free.
-    fn fill(&self) {
-        let stat = rustix::fs::statvfs(self.0.path()).unwrap();
-        let bytes = stat.f_bavail * stat.f_frsize - LEFT_BYTES;
-        let bytes = usize::try_from(bytes).unwrap();
-        std::fs::write(self.filler(), vec![0; bytes]).unwrap();
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.filler()).unwrap();
-    }
-}
-
-impl Drop for Tiny {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
+fn data(tiny: &Tiny) -> PathBuf {
+    tiny.path().join("data")
 }
 
 async fn ready(house: &House) -> Answer {
@@ -81,10 +37,11 @@ async fn until_ready(house: &House) {
 
 #[tokio::test]
 async fn full_is_told_with_path_and_room_and_passes_without_a_restart() {
-    let tiny = Tiny::mount();
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = Tiny::over(dir.path());
     let house = House::with(
         |settings| runtime::Settings {
-            data_dir: tiny.data(),
+            data_dir: data(&tiny),
             ..settings
         },
         |facade| facade,
@@ -98,7 +55,7 @@ async fn full_is_told_with_path_and_room_and_passes_without_a_restart() {
     let refused = house.post(path, &body).await;
     let sentence = refused.error(507);
     assert_eq!(refused.code(), "disk_full");
-    let store = tiny.data().join("store");
+    let store = data(&tiny).join("store");
     for words in [store.to_str().unwrap(), "bytes are free", "free space"] {
         assert!(sentence.contains(words), "{sentence}");
     }
@@ -121,9 +78,10 @@ async fn full_is_told_with_path_and_room_and_passes_without_a_restart() {
 
 #[tokio::test]
 async fn full_lets_nothing_be_dispatched_until_there_is_room() {
-    let tiny = Tiny::mount();
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = Tiny::over(dir.path());
     let live = Live::hooked(|settings| runtime::Settings {
-        data_dir: tiny.data(),
+        data_dir: data(&tiny),
         ..settings
     })
     .await;

@@ -30,4 +30,6 @@ mod restore;
 mod rigs;
 mod snapshot;
 mod stage;
+#[path = "../support/tiny.rs"]
+mod tiny;
 mod towns;

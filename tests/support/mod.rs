@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
 pub(crate) mod command;
+pub(crate) mod tiny;
 
 use std::{
     path::{Path, PathBuf},
@@ -60,8 +61,12 @@ pub(crate) async fn kilo_program() -> PathBuf {
 
 impl Town {
     pub(crate) async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    /// In that directory, with its data in `data`.
+    pub(crate) async fn start_in(dir: TempDir) -> Self {
         let install = kilo_install().await;
-        let dir = tempfile::tempdir().unwrap();
         let mut settings = Settings::new(dir.path().join("data"));
         settings.kilo_install = Some(install);
         let runtime = Runtime::start(settings).await.unwrap();

@@ -14,6 +14,8 @@ mod known;
 mod outcome;
 mod prompt;
 mod start;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{
