@@ -11,10 +11,9 @@ use std::{
 
 use rig::{
     Change, Effect, Input, Rig, Timestamp,
+    invariants::{RigAccount, TownAccount},
     town::{Town, TownChange, TownEffect, TownInput},
 };
-
-use crate::{rig_account::RigAccount, town_account::TownAccount};
 
 /// What a kind of object is made of.
 pub(crate) trait Core {

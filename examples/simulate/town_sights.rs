@@ -7,14 +7,11 @@ use rig::{
     town::{Guard, Taken, Town, TownEffect, TownInput, TownReply, TownStep},
 };
 
-use crate::{
-    stats::Stats,
-    town_checks::{entries, record_of},
-};
+use crate::stats::Stats;
 
 /// Counts what the step was.
 pub(crate) fn see(old: &Town, input: &TownInput, step: &TownStep, stats: &mut Stats) {
-    let record = record_of(old, step);
+    let record = step.record(old);
     for guard in &record.guards {
         turned(old.record().guard(&guard.scope), guard, input, stats);
     }
@@ -29,7 +26,7 @@ pub(crate) fn see(old: &Town, input: &TownInput, step: &TownStep, stats: &mut St
     for effect in &step.effects {
         effect_of(effect, stats);
     }
-    for entry in entries(step) {
+    for entry in step.entries() {
         if let rig::town::EntryState::Over { report, .. } = &entry.state
             && let rig::Outcome::Refused { refusal, .. } = &report.outcome
             && matches!(refusal, Refusal::Full { .. })
@@ -55,7 +52,7 @@ fn words(old: &Town, input: &TownInput, step: &TownStep, stats: &mut Stats) {
             }
         }
         TownInput::Alarm => {
-            let after = &record_of(old, step).waiters;
+            let after = &step.record(old).waiters;
             let gone = |was: &rig::town::Waiter| {
                 was.offer.is_some() && !after.iter().any(|is| is.rig == was.rig)
             };

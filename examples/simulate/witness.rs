@@ -7,17 +7,17 @@ use std::sync::Mutex;
 use durable::ObjectId;
 use rig::{
     Input, Refused, Rig, Step, Timestamp, TownId,
+    invariants::{self, Look, RigAccount, TownAccount},
     town::{Town, TownInput, TownStep},
 };
 use runtime::objects::Witness;
 
 use crate::{
     book::{Book, Notes},
-    rig_account::RigAccount,
-    rig_checks, rig_sights, rig_state_checks,
+    plan::TURN_TOKENS_MAX,
+    rig_sights,
     shadow::Found,
-    town_account::TownAccount,
-    town_checks, town_sights,
+    town_sights,
 };
 
 /// Between decision and state.
@@ -108,12 +108,14 @@ impl Witness<Rig, Input, Result<Step, Refused>> for RigEye {
         let shadow = notes.rigs.entry(id.to_string()).or_default();
         let mut account = shadow.account().clone();
         let checked = match step {
-            Ok(step) => rig_checks::decision(state, input, step, now, &mut account),
+            Ok(step) => {
+                invariants::rig_step(state, input, step, now, TURN_TOKENS_MAX, &mut account)
+            }
             Err(Refused::Stale(_)) => {
                 notes.stats.saw("stale refused");
-                rig_checks::refusal(state, input)
+                invariants::rig_refusal(state, input)
             }
-            Err(_) => rig_checks::refusal(state, input),
+            Err(_) => invariants::rig_refusal(state, input),
         };
         let was_alarm = matches!(input, Input::Alarm);
         let on_time = if was_alarm {
@@ -130,11 +132,7 @@ impl Witness<Rig, Input, Result<Step, Refused>> for RigEye {
         }
         let Ok(step) = step else { return };
         rig_sights::see(state, input, step, &mut notes.stats);
-        let sent = step
-            .effects
-            .iter()
-            .filter_map(rig_checks::dispatch_sent)
-            .count();
+        let sent = step.dispatches().count();
         if sent > 0 {
             notes.dispatched_at = notes.now();
             notes.dispatched += sent as u64;
@@ -163,7 +161,12 @@ impl Witness<Rig, Input, Result<Step, Refused>> for RigEye {
         let Some(between) = between else { return };
         let mut notes = self.book.notes();
         let life = notes.life;
-        if let Err(broken) = rig_state_checks::state(state, alarm, now, between.was_alarm) {
+        let look = Look {
+            alarm,
+            now,
+            was_alarm: between.was_alarm,
+        };
+        if let Err(broken) = invariants::rig_state(state, look, &between.account) {
             notes.broke(format!("{id}: {broken}"));
         }
         let shadow = notes.rigs.entry(id.to_string()).or_default();
@@ -202,7 +205,7 @@ impl Witness<Town, TownInput, TownStep> for TownEye {
         notes.say(|| format!("{id}: {input:?} => {:?} {:?}", step.effects, step.reply));
         let shadow = notes.towns.entry(id.to_string()).or_default();
         let mut account = shadow.account().clone();
-        let checked = town_checks::decision(state, input, step, now, &mut account);
+        let checked = invariants::town_step(state, input, step, now, TURN_TOKENS_MAX, &mut account);
         let was_alarm = matches!(input, TownInput::Alarm);
         let on_time = if was_alarm {
             on_time(shadow.alarm(), now)
@@ -239,7 +242,12 @@ impl Witness<Town, TownInput, TownStep> for TownEye {
         let Some(between) = between else { return };
         let mut notes = self.book.notes();
         let life = notes.life;
-        let checked = town_checks::state(state, between.taken, alarm, now, between.was_alarm);
+        let look = Look {
+            alarm,
+            now,
+            was_alarm: between.was_alarm,
+        };
+        let checked = invariants::town_state(state, look, between.taken);
         let recorded = TownId::new(id.as_str())
             .map_err(|error| error.to_string())
             .and_then(|town| notes.processes.are_recorded(&town, state));

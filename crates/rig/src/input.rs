@@ -5,8 +5,8 @@
 use crate::{
     Agent, AgentEvent, AgentId, Bead, BeadEvent, BeadId, BeadType, Budget, DispatchId, DoneReport,
     Effect, Failure, Incarnation, Mail, MailId, NewMail, Notice, PauseMode, Policy, Priority,
-    Refusal, Report, ReviewEntry, ReviewId, ReviewVerdict, RigConfig, Role, Status, Timestamp,
-    TurnReport, TurnVerdict, Usage, Who,
+    Refusal, Report, ReviewEntry, ReviewId, ReviewVerdict, Rig, RigConfig, RigRecord, Role, Status,
+    Timestamp, TurnReport, TurnVerdict, Usage, Who,
 };
 
 /// What a step needs from outside: the time, and randomness for ids and jitter.
@@ -449,4 +449,23 @@ pub struct Step {
     pub effects: Vec<Effect>,
     /// The answer.
     pub reply: Reply,
+}
+
+impl Step {
+    /// The dispatches that leave with this step.
+    pub fn dispatches(&self) -> impl Iterator<Item = &DispatchId> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Dispatch(order) => Some(&order.dispatch),
+            _ => None,
+        })
+    }
+
+    /// The rig's own record as this step leaves it.
+    pub fn record<'s>(&'s self, before: &'s Rig) -> &'s RigRecord {
+        let changed = self.changes.iter().find_map(|change| match change {
+            Change::Rig(record) => Some(&**record),
+            _ => None,
+        });
+        changed.unwrap_or_else(|| before.record())
+    }
 }

@@ -35,6 +35,7 @@ mod explain;
 mod hold;
 mod ids;
 mod input;
+pub mod invariants;
 mod mail;
 mod nonce;
 mod outcome;

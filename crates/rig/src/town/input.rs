@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Place, TownPolicy, TownRecord};
+use super::{Entry, Place, Town, TownPolicy, TownRecord};
 use crate::{
     DispatchId, Failure, Notice, PauseMode, Refusal, Report, RigConfig, RigId, Scope, Scopes,
     Timestamp, Usage, Who,
@@ -267,4 +267,23 @@ pub struct TownStep {
     pub effects: Vec<TownEffect>,
     /// The answer.
     pub reply: TownReply,
+}
+
+impl TownStep {
+    /// The entries that this step writes.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.changes.iter().filter_map(|change| match change {
+            TownChange::Entry(entry) => Some(&**entry),
+            TownChange::Record(_) => None,
+        })
+    }
+
+    /// The town's own record as this step leaves it.
+    pub fn record<'s>(&'s self, before: &'s Town) -> &'s TownRecord {
+        let changed = self.changes.iter().find_map(|change| match change {
+            TownChange::Record(record) => Some(&**record),
+            TownChange::Entry(_) => None,
+        });
+        changed.unwrap_or_else(|| before.record())
+    }
 }

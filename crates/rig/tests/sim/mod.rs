@@ -4,13 +4,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-pub(crate) mod checks;
 pub(crate) mod container;
 pub(crate) mod disk;
-mod due;
 mod ends;
 mod faults;
-mod limits;
 mod network;
 pub(crate) mod observe;
 pub(crate) mod people;
@@ -19,6 +16,5 @@ mod prompts;
 pub(crate) mod rng;
 pub(crate) mod stats;
 mod town;
-mod views;
 pub(crate) mod words;
 pub(crate) mod world;

@@ -2,16 +2,17 @@
 //! clock that jumps, and crashes at every point between a decision and its delivery.
 //!
 //! Owns the order of events in virtual time. `run` is the whole story of a seed: chaos first, then
-//! everything is mended and days go by. Judges nothing; `checks` does.
+//! everything is mended and days go by. Judges nothing; the
+//! crate's `invariants` do.
 
 use std::collections::BTreeMap;
 
 use wellhead_rig::{
     AgentId, Budget, Change, Effect, Env, Input, Phase, Refused, Reply, Rig, Step, Timestamp,
+    invariants::{self, Look, RigAccount},
 };
 
 use super::{
-    checks::Checks,
     container::{Container, Key, Scene, Tick},
     disk::Disk,
     observe, people,
@@ -58,7 +59,7 @@ pub(crate) struct World {
     pub(super) disk: Disk,
     pub(super) container: Container,
     pub(super) weather: Weather,
-    pub(super) checks: Checks,
+    pub(super) account: RigAccount,
     pub(super) queue: BTreeMap<(i64, u64), Event>,
     pub(super) sent: u64,
     pub(super) chaos: bool,
@@ -105,7 +106,7 @@ impl World {
             disk: Disk::default(),
             container: Container::default(),
             weather,
-            checks: Checks::default(),
+            account: RigAccount::default(),
             queue: BTreeMap::new(),
             sent: 0,
             chaos: true,
@@ -256,7 +257,7 @@ impl World {
             Err(refused) => {
                 self.note(|| format!("          refused: {refused}"));
                 self.stats.refused += 1;
-                Checks::after_refusal(&self.rig, input)?;
+                invariants::rig_refusal(&self.rig, input)?;
                 if matches!(refused, Refused::Stale(_)) {
                     self.stats.saw("stale refused");
                 }
@@ -267,7 +268,7 @@ impl World {
             self.crash("crash before commit")?;
             return Ok(None);
         }
-        self.checks.before_commit(&self.rig, input, &step, now)?;
+        invariants::rig_step(&self.rig, input, &step, now, u64::MAX, &mut self.account)?;
         observe::step(&mut self.stats, &self.rig, input, &step);
         self.commit(input, &step, now)?;
         Ok(self.act(step)?.map(Ok))
@@ -287,10 +288,14 @@ impl World {
         } else {
             0
         };
-        let (alarm, is_alarm) = (self.disk.alarm, *input == Input::Alarm);
+        let (alarm, was_alarm) = (self.disk.alarm, *input == Input::Alarm);
         self.note(|| format!("          {:?}, alarm {alarm:?}", step.reply));
-        self.checks
-            .after_commit(&self.rig, step, alarm, now, is_alarm)?;
+        let look = Look {
+            alarm,
+            now,
+            was_alarm,
+        };
+        invariants::rig_state(&self.rig, look, &self.account)?;
         self.check_disk(step)?;
         if self
             .sample_every

@@ -1,14 +1,11 @@
-//! The invariants of a rig's views: hooks, reviews, open escalations.
+//! A rig's views: hooks, reviews, open escalations.
 //!
-//! Owns what they have to agree with: the beads themselves. Called by `checks`.
+//! Owns what they have to agree with: the beads themselves.
 
 use std::collections::BTreeSet;
 
-use wellhead_rig::{BeadType, Phase, Rig};
+use crate::{BeadType, Phase, Rig};
 
-use super::checks::hold;
-
-/// Hooks, reviews and escalations as they are shown.
 pub(super) fn views(rig: &Rig) -> Result<(), String> {
     let (mut hooks, mut causes) = (BTreeSet::new(), BTreeSet::new());
     for bead in rig.unfinished() {
@@ -24,22 +21,6 @@ pub(super) fn views(rig: &Rig) -> Result<(), String> {
             );
         }
     }
-    reviews(rig)?;
-    for bead in rig.open_escalations() {
-        hold!(
-            bead.kind == BeadType::Escalation && !bead.is_terminal(),
-            "{} is no open escalation",
-            bead.id
-        );
-        if let Some(cause) = bead.metadata.get("cause").and_then(|c| c.as_str()) {
-            hold!(causes.insert(cause), "I13: two escalations for {cause}");
-        }
-    }
-    Ok(())
-}
-
-/// A bead is in review exactly as long as its entry is open.
-fn reviews(rig: &Rig) -> Result<(), String> {
     for bead in rig.beads() {
         if let Phase::InReview { review } = &bead.phase {
             let entry = rig.review(review);
@@ -50,6 +31,13 @@ fn reviews(rig: &Rig) -> Result<(), String> {
     for entry in rig.open_reviews() {
         let bead = rig.bead(&entry.bead);
         hold!(bead.is_some(), "I14: {} is about no bead", entry.id);
+    }
+    for bead in rig.open_escalations() {
+        let is_open = bead.kind == BeadType::Escalation && !bead.is_terminal();
+        hold!(is_open, "{} is no open escalation", bead.id);
+        if let Some(cause) = bead.metadata.get("cause").and_then(|c| c.as_str()) {
+            hold!(causes.insert(cause), "I13: two escalations for {cause}");
+        }
     }
     Ok(())
 }

@@ -1,0 +1,71 @@
+//! A rig's state after a step.
+//!
+//! Owns the order of the checks, and that nothing runs which a person or a budget has stopped.
+
+use super::{Look, RigAccount, alerts, due, spending, views};
+use crate::{Bead, PauseMode, Phase, Rig, Timestamp};
+
+/// Judges the state that a step has led to.
+///
+/// # Errors
+/// What is broken, in words.
+pub fn rig_state(rig: &Rig, look: Look, account: &RigAccount) -> Result<(), String> {
+    let Look {
+        alarm,
+        now,
+        was_alarm,
+    } = look;
+    let due = rig.next_alarm(now);
+    hold!(
+        alarm == due,
+        "I3: the alarm is set to {alarm:?} and due at {due:?}"
+    );
+    if was_alarm {
+        let is_far = alarm.is_none_or(|at| at >= now.plus_ms(1_000));
+        hold!(is_far, "I4: the next alarm is too close");
+        due::used_up(rig, now)?;
+    }
+    if let Some((id, by)) = rig.record().breaker.probe() {
+        hold!(
+            due::probe_ends(*by, now),
+            "C4: the probe {id} never counts as lost"
+        );
+    }
+    if !rig.is_deleted() {
+        due::awake(rig, look)?;
+        alerts::told_or_silent(rig, look)?;
+        stopped(rig, now)?;
+        let live = rig.unfinished().filter(|b| b.run().is_some()).count();
+        hold!(
+            rig.running().count() == live,
+            "the view of what runs is wrong"
+        );
+        if !account.has_deleted {
+            spending::adds_up(rig)?;
+        }
+    }
+    views::views(rig)
+}
+
+fn runs(bead: &Bead) -> bool {
+    matches!(bead.phase, Phase::Dispatched { .. } | Phase::Working { .. })
+}
+
+/// A stop and a used budget end what runs.
+fn stopped(rig: &Rig, now: Timestamp) -> Result<(), String> {
+    let record = rig.record();
+    let mode = record.pause.as_ref().map(|pause| pause.mode);
+    let is_spent = record.budget.day.is_reached(&record.spent.on(now));
+    for bead in rig.running().filter(|bead| runs(bead)) {
+        let id = &bead.id;
+        hold!(mode != Some(PauseMode::Stop), "{id} runs in a stopped rig");
+        hold!(!is_spent, "I13: {id} runs on a used budget");
+        let run = bead.run().map(|run| run.usage).unwrap_or_default();
+        let used = bead.usage.plus(run);
+        hold!(
+            !record.budget.bead.is_reached(&used),
+            "I13: {id} runs beyond its own budget"
+        );
+    }
+    Ok(())
+}
