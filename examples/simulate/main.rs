@@ -13,6 +13,7 @@
 mod book;
 mod container;
 mod ends;
+mod kinds;
 mod lab;
 mod net;
 mod people;

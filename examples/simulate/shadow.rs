@@ -4,73 +4,27 @@
 //! Owns the rule that what is read from disk is the state after one of these steps, and of none
 //! before the newest that anybody has heard of. Knows no rule of rigs and towns.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt::Debug,
-};
+use std::collections::{BTreeMap, VecDeque};
 
-use rig::{
-    Change, Effect, Input, Rig, Timestamp,
-    invariants::{RigAccount, TownAccount},
-    town::{Town, TownChange, TownEffect, TownInput},
-};
+use rig::Timestamp;
 
-/// What a kind of object is made of.
-pub(crate) trait Core {
-    type State: Clone + PartialEq + Debug + Default;
-    type Input: PartialEq + Debug;
-    type Change: Clone;
-    type Effect: Clone + PartialEq + Debug;
-    /// What the checks remember of the past, as of one step.
-    type Account: Clone + Default;
-
-    fn apply(state: &mut Self::State, changes: Vec<Self::Change>);
-}
-
-/// Rigs.
-pub(crate) struct OfRig;
-/// Towns.
-pub(crate) struct OfTown;
-
-impl Core for OfRig {
-    type State = Rig;
-    type Input = Input;
-    type Change = Change;
-    type Effect = Effect;
-    type Account = RigAccount;
-
-    fn apply(state: &mut Rig, changes: Vec<Change>) {
-        state.apply(changes);
-    }
-}
-
-impl Core for OfTown {
-    type State = Town;
-    type Input = TownInput;
-    type Change = TownChange;
-    type Effect = TownEffect;
-    type Account = TownAccount;
-
-    fn apply(state: &mut Town, changes: Vec<TownChange>) {
-        state.apply(changes);
-    }
-}
+use crate::kinds::{Kind, OfRig, OfTown};
 
 pub(crate) type RigShadow = Shadow<OfRig>;
 pub(crate) type TownShadow = Shadow<OfTown>;
 
 /// A step that changed something.
-struct Taken<C: Core> {
-    changes: Vec<C::Change>,
+struct Taken<K: Kind> {
+    changes: Vec<K::Change>,
     sends: u64,
     alarm: Option<Timestamp>,
-    account: C::Account,
+    account: K::Account,
 }
 
 /// What a caller waits for.
-struct Asked<C: Core> {
+struct Asked<K: Kind> {
     ticket: u64,
-    input: C::Input,
+    input: K::Input,
 }
 
 /// What a reload has found.
@@ -83,32 +37,32 @@ pub(crate) struct Found {
 }
 
 /// See the file's head.
-pub(crate) struct Shadow<C: Core> {
-    base: C::State,
+pub(crate) struct Shadow<K: Kind> {
+    base: K::State,
     base_no: u64,
     base_alarm: Option<Timestamp>,
-    base_account: C::Account,
+    base_account: K::Account,
     /// The number of the next effect after the base.
     base_seq: u64,
-    steps: VecDeque<Taken<C>>,
+    steps: VecDeque<Taken<K>>,
     /// The newest step that somebody has heard of.
     heard: u64,
-    asked: Vec<Asked<C>>,
+    asked: Vec<Asked<K>>,
     answers: BTreeMap<u64, u64>,
     /// Every effect under its number, with its step and the life that decided it.
-    pub(crate) outbox: BTreeMap<u64, (u64, u64, C::Effect)>,
+    pub(crate) outbox: BTreeMap<u64, (u64, u64, K::Effect)>,
     next_ticket: u64,
     /// An instance is in memory.
     pub(crate) is_loaded: bool,
 }
 
-impl<C: Core> Default for Shadow<C> {
+impl<K: Kind> Default for Shadow<K> {
     fn default() -> Self {
         Self {
-            base: C::State::default(),
+            base: K::State::default(),
             base_no: 0,
             base_alarm: None,
-            base_account: C::Account::default(),
+            base_account: K::Account::default(),
             base_seq: 1,
             steps: VecDeque::new(),
             heard: 0,
@@ -121,13 +75,13 @@ impl<C: Core> Default for Shadow<C> {
     }
 }
 
-impl<C: Core> Shadow<C> {
+impl<K: Kind> Shadow<K> {
     fn last_no(&self) -> u64 {
         self.base_no + self.steps.len() as u64
     }
 
     /// The account as of the newest step.
-    pub(crate) fn account(&self) -> &C::Account {
+    pub(crate) fn account(&self) -> &K::Account {
         self.steps
             .back()
             .map_or(&self.base_account, |step| &step.account)
@@ -139,7 +93,7 @@ impl<C: Core> Shadow<C> {
     }
 
     /// Somebody asks; the answer comes with this ticket.
-    pub(crate) fn ask(&mut self, input: C::Input) -> u64 {
+    pub(crate) fn ask(&mut self, input: K::Input) -> u64 {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         self.asked.push(Asked { ticket, input });
@@ -147,7 +101,7 @@ impl<C: Core> Shadow<C> {
     }
 
     /// The input is being decided: its answer tells of everything up to its step.
-    pub(crate) fn decides(&mut self, input: &C::Input, is_change: bool) {
+    pub(crate) fn decides(&mut self, input: &K::Input, is_change: bool) {
         let at = self.asked.iter().position(|asked| asked.input == *input);
         if let Some(at) = at {
             let ticket = self.asked.remove(at).ticket;
@@ -159,9 +113,9 @@ impl<C: Core> Shadow<C> {
     /// A decision is in memory.
     pub(crate) fn step(
         &mut self,
-        (changes, effects): (Vec<C::Change>, Vec<C::Effect>),
+        (changes, effects): (Vec<K::Change>, Vec<K::Effect>),
         alarm: Option<Timestamp>,
-        account: C::Account,
+        account: K::Account,
         life: u64,
     ) {
         let sent: u64 = self.steps.iter().map(|step| step.sends).sum();
@@ -188,7 +142,7 @@ impl<C: Core> Shadow<C> {
     }
 
     /// An effect leaves; it has to be one that was decided, by a step that is durable from now on.
-    pub(crate) fn leaves(&mut self, seq: u64, effect: &C::Effect) -> Result<u64, String> {
+    pub(crate) fn leaves(&mut self, seq: u64, effect: &K::Effect) -> Result<u64, String> {
         let Some((no, life, known)) = self.outbox.get(&seq) else {
             return Err(format!("I2: #{seq} leaves and no step sent it: {effect:?}"));
         };
@@ -210,8 +164,8 @@ impl<C: Core> Shadow<C> {
         }
     }
 
-    fn fold(&mut self, step: Taken<C>) {
-        C::apply(&mut self.base, step.changes);
+    fn fold(&mut self, step: Taken<K>) {
+        K::apply(&mut self.base, step.changes);
         self.base_no += 1;
         self.base_seq += step.sends;
         self.base_alarm = step.alarm;
@@ -227,7 +181,7 @@ impl<C: Core> Shadow<C> {
 
     /// An instance was read from disk: it is the state after one of the steps, of the newest one
     /// where nothing could fail.
-    pub(crate) fn loaded(&mut self, state: &C::State, may_lose: bool) -> Result<Found, String> {
+    pub(crate) fn loaded(&mut self, state: &K::State, may_lose: bool) -> Result<Found, String> {
         let may_lose = may_lose || !self.is_loaded;
         self.is_loaded = true;
         let (mut at, mut found) = (self.base.clone(), None);
@@ -235,7 +189,7 @@ impl<C: Core> Shadow<C> {
             found = Some(0);
         }
         for (n, step) in self.steps.iter().enumerate() {
-            C::apply(&mut at, step.changes.clone());
+            K::apply(&mut at, step.changes.clone());
             if at == *state {
                 found = Some(n + 1);
             }

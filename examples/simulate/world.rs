@@ -25,13 +25,14 @@ use crate::{
     book::Book,
     container::Container,
     ends,
+    kinds::{OfRig, OfTown},
     lab::{Faults, Lab, Up},
     net::{self, Outlet, Packet},
     people,
     rng::Rng,
     stats::Stats,
     weather::Weather,
-    witness::{RigEye, TownEye},
+    witness::Eye,
 };
 
 /// A Monday noon, UTC.
@@ -193,10 +194,10 @@ impl World {
             book: lab.book.clone(),
             cable: self.cable.clone(),
         });
-        let eye = Arc::new(RigEye::new(lab.book.clone()));
+        let eye = Arc::new(Eye::<OfRig>::new(lab.book.clone()));
         let rigs =
             host.namespace::<RigActor>(RigEnv::alone().seen_by(eye), Arc::<Outlet>::clone(&outlet));
-        let eye = Arc::new(TownEye::new(lab.book.clone()));
+        let eye = Arc::new(Eye::<OfTown>::new(lab.book.clone()));
         let towns = host.namespace::<TownActor>(TownEnv::seen_by(eye), outlet);
         let containers = RefCell::default();
         let up = Rc::new(Up {

@@ -28,6 +28,8 @@ pub struct RigAccount {
 pub struct TownAccount {
     /// Dispatches granted through a breaker that is not closed, since it last opened.
     pub(super) granted: BTreeMap<Scope, u32>,
+    /// Slots that were taken before the step.
+    pub(super) taken: usize,
     /// What each session had cost when the day's budget was first found used up.
     pub(super) over: BTreeMap<Ticket, u64>,
 }

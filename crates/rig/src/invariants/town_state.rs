@@ -2,17 +2,17 @@
 //!
 //! Owns that its alarm is set, its slots are offered, and that whoever waits has a way on.
 
-use super::{Look, due};
+use super::{Look, TownAccount, due};
 use crate::{
     BreakerState, Deadline, Scope, Timestamp,
     town::{Guard, Town},
 };
 
-/// Judges the state that a step has led to, from one with so many slots taken.
+/// Judges the state that a step has led to.
 ///
 /// # Errors
 /// What is broken, in words.
-pub fn town_state(town: &Town, look: Look, taken_before: usize) -> Result<(), String> {
+pub fn town_state(town: &Town, look: Look, account: &TownAccount) -> Result<(), String> {
     let Look {
         alarm,
         now,
@@ -35,7 +35,7 @@ pub fn town_state(town: &Town, look: Look, taken_before: usize) -> Result<(), St
         "the view of what is taken is wrong"
     );
     hold!(
-        count <= slots || count <= taken_before,
+        count <= slots || count <= account.taken,
         "{count} slots are taken, there are {slots}"
     );
     for guard in &town.record().guards {

@@ -23,6 +23,7 @@ pub fn town_step(
     account: &mut TownAccount,
 ) -> Result<(), String> {
     let record = step.record(old);
+    account.taken = old.taken_count();
     breakers(old.record(), record, input, account)?;
     if let (TownInput::Take { rig, dispatch, ask }, TownReply::Taken(Taken::Fresh)) =
         (input, &step.reply)
