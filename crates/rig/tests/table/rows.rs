@@ -3,7 +3,7 @@
 use wellhead_rig::{
     AgentId, BeadId, Beat, Budget, Class, Completion, DispatchId, Incarnation, Input, Limit,
     NewBead, NewMail, Notice, Outcome, PauseMode, Phase, Policy, Preflight, Refusal, ReviewId,
-    ReviewVerdict, Role, Status, Timestamp, TurnReport, Usage, Work,
+    ReviewVerdict, Role, Status, Timestamp, TownId, TurnReport, Usage, Work,
 };
 
 use super::scenes::Scene;
@@ -211,6 +211,7 @@ pub(crate) const ALL: &[Row] = &[
         Input::Configure(s.bench.rig.record().config.clone().unwrap())
     }),
     row("Configure, another model", |_| other_model()),
+    row("Configure, another town", |_| other_town()),
     row("SetPolicy", |_| {
         Input::SetPolicy(Policy {
             agents_max: 3,
@@ -398,6 +399,12 @@ fn no_credentials() -> Preflight {
 fn preflight(scene: &Scene, off: u64, result: Preflight) -> Input {
     let no = scene.bench.rig.record().preflight_no + off;
     Input::PreflightDone { no, result }
+}
+
+fn other_town() -> Input {
+    let mut changed = config();
+    changed.town_id = TownId::new("elsewhere").unwrap();
+    Input::Configure(changed)
 }
 
 fn other_model() -> Input {
