@@ -1,7 +1,8 @@
 //! A bench for one rig: it steps, applies, keeps the alarm and collects effects, as a shell does,
 //! without faults and with a clock that the test moves.
 //!
-//! Owns the driving. Knows no expectation; the tests do.
+//! Owns the driving, and that every step of it keeps the invariants. Knows no other expectation;
+//! the tests do.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -14,7 +15,8 @@ use wellhead_rig::{
     AgentId, Bead, BeadId, Beat, Change, Class, CredentialSource, DispatchId, DispatchOrder,
     DoneReport, Effect, Env, EventType, Failure, Incarnation, Input, NewBead, Outcome, Policy,
     Preflight, Records, Refusal, Refused, Reply, Report, ReviewMode, Rig, RigConfig, Scope, Stage,
-    Timestamp, TownId, TurnReport, TurnVerdict, Usage, Who, Work,
+    Step, Timestamp, TownId, TurnReport, TurnVerdict, Usage, Who, Work,
+    invariants::{self, Look, RigAccount},
 };
 
 pub(crate) const MINUTE_MS: i64 = 60_000;
@@ -35,6 +37,7 @@ pub(crate) struct Bench {
     pub(crate) events: Vec<EventType>,
     /// When each alarm fired.
     pub(crate) alarms: Vec<Timestamp>,
+    account: RigAccount,
     drawn: u128,
 }
 
@@ -120,6 +123,7 @@ impl Bench {
             effects: Vec::new(),
             events: Vec::new(),
             alarms: Vec::new(),
+            account: RigAccount::default(),
             drawn: 0,
         }
     }
@@ -158,9 +162,9 @@ impl Bench {
             now: self.now,
             nonce: self.drawn,
         };
+        let given = input.clone();
         let step = self.rig.step(input, env)?;
-        self.rig.apply(step.changes.iter().cloned());
-        self.alarm = self.rig.next_alarm(self.now);
+        self.judge(&given, &step);
         self.effects.extend(step.effects);
         for change in step.changes {
             if let Change::Event(event) = change {
@@ -168,6 +172,21 @@ impl Bench {
             }
         }
         Ok(step.reply)
+    }
+
+    /// Applies a step, which keeps every invariant.
+    fn judge(&mut self, input: &Input, step: &Step) {
+        let (rig, now) = (&mut self.rig, self.now);
+        let mut judged = invariants::rig_step(rig, input, step, now, u64::MAX, &mut self.account);
+        rig.apply(step.changes.iter().cloned());
+        self.alarm = rig.next_alarm(now);
+        let look = Look {
+            alarm: self.alarm,
+            now,
+            was_alarm: *input == Input::Alarm,
+        };
+        judged = judged.and_then(|()| invariants::rig_state(rig, look, &self.account));
+        assert_eq!(judged, Ok(()), "{input:?}");
     }
 
     #[track_caller]

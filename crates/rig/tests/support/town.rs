@@ -1,14 +1,16 @@
 //! A bench for one town: it steps, applies, keeps the alarm and collects effects, as a shell does,
 //! without faults and with a clock that the test moves.
 //!
-//! Owns the driving. Knows no expectation and no rig; the tests do.
+//! Owns the driving, and that every step of it keeps the invariants. Knows no rig, and no other
+//! expectation; the tests do.
 
 use wellhead_rig::{
     BeadId, DispatchId, Env, Failure, Limit, Notice, Outcome, Refusal, Report, RigId, Scope,
     Scopes, Timestamp, Usage,
+    invariants::{self, Look, TownAccount},
     town::{
         Ask, Berth, Entry, EntryState, Guard, Taken, Town, TownEffect, TownInput, TownPolicy,
-        TownReply,
+        TownReply, TownStep,
     },
 };
 
@@ -26,6 +28,7 @@ pub(crate) struct TownBench {
     pub(crate) effects: Vec<TownEffect>,
     /// When each alarm fired.
     pub(crate) alarms: Vec<Timestamp>,
+    account: TownAccount,
     drawn: u128,
 }
 
@@ -78,6 +81,7 @@ impl TownBench {
             alarm: None,
             effects: Vec::new(),
             alarms: Vec::new(),
+            account: TownAccount::default(),
             drawn: 0,
         }
     }
@@ -107,11 +111,26 @@ impl TownBench {
             now: self.now,
             nonce: self.drawn,
         };
+        let given = input.clone();
         let step = self.town.step(input, env);
-        self.town.apply(step.changes);
-        self.alarm = self.town.next_alarm(self.now);
+        self.judge(&given, &step);
         self.effects.extend(step.effects);
         step.reply
+    }
+
+    /// Applies a step, which keeps every invariant.
+    fn judge(&mut self, input: &TownInput, step: &TownStep) {
+        let (town, now) = (&mut self.town, self.now);
+        let mut judged = invariants::town_step(town, input, step, now, u64::MAX, &mut self.account);
+        town.apply(step.changes.iter().cloned());
+        self.alarm = town.next_alarm(now);
+        let look = Look {
+            alarm: self.alarm,
+            now,
+            was_alarm: *input == TownInput::Alarm,
+        };
+        judged = judged.and_then(|()| invariants::town_state(town, look, &self.account));
+        assert_eq!(judged, Ok(()), "{input:?}");
     }
 
     /// Memory as it would be after a restart, by way of the stored form.
