@@ -7,14 +7,13 @@ use std::rc::Rc;
 
 use durable::{ObjectId, storage::Left};
 use rig::{
-    Budget, Input, Phase, Policy, Rig, Who,
+    Budget, Input, Phase, Policy, Rig, Timestamp, Who,
     town::{Town, TownInput, TownPolicy},
 };
 
 use crate::{
     lab::{Faults, Lab, Up},
     people,
-    shadow::{RigShadow, TownShadow},
     weather::Weather,
     world::World,
 };
@@ -194,16 +193,23 @@ async fn alarms_now(lab: &Rc<Lab>, up: &Rc<Up>) -> Result<(), String> {
     let pending = pending.map_err(|error| format!("the alarms: {error}"))?;
     let now = lab.now();
     for (namespace, id, at) in &pending {
+        let is = |known: Option<Timestamp>| known == Some(Timestamp(*at));
         let known = {
             let notes = lab.book.notes();
             match namespace.as_str() {
-                "rig" => notes.rigs.get(id.as_str()).and_then(RigShadow::alarm),
-                _ => notes.towns.get(id.as_str()).and_then(TownShadow::alarm),
+                "rig" => notes
+                    .rigs
+                    .get(id.as_str())
+                    .is_some_and(|it| it.has_alarm(is)),
+                _ => notes
+                    .towns
+                    .get(id.as_str())
+                    .is_some_and(|it| it.has_alarm(is)),
             }
         };
-        if known.map(|known| known.0) != Some(*at) {
+        if !known {
             return Err(format!(
-                "I3: the alarm of {id} is {at} on disk, {known:?} by its state"
+                "I3: the alarm of {id} is {at} on disk and not by its state"
             ));
         }
         if *at < now - 60_000 {

@@ -19,6 +19,9 @@ use crate::{
     town_sights,
 };
 
+/// What a step writes, and what it sends.
+pub(crate) type Parts<'s, K> = (&'s [<K as Kind>::Change], &'s [<K as Kind>::Effect]);
+
 /// A kind of object.
 pub(crate) trait Kind: Sized + Send + Sync + 'static {
     type State: Clone + PartialEq + Debug + Default;
@@ -32,8 +35,8 @@ pub(crate) trait Kind: Sized + Send + Sync + 'static {
     fn apply(state: &mut Self::State, changes: Vec<Self::Change>);
     fn shadows(notes: &mut Notes) -> &mut BTreeMap<String, Shadow<Self>>;
     fn is_alarm(input: &Self::Input) -> bool;
-    /// What it writes and sends; a refusal does neither.
-    fn parts(decision: &Self::Decision) -> (&[Self::Change], &[Self::Effect]);
+    /// What it writes and sends, unless it is a refusal.
+    fn parts(decision: &Self::Decision) -> Option<Parts<'_, Self>>;
     fn story(decision: &Self::Decision) -> String;
     fn judge(
         state: &Self::State,
@@ -76,11 +79,9 @@ impl Kind for OfRig {
         matches!(input, Input::Alarm)
     }
 
-    fn parts(decision: &Self::Decision) -> (&[Change], &[Effect]) {
-        match decision {
-            Ok(step) => (&step.changes, &step.effects),
-            Err(_) => (&[], &[]),
-        }
+    fn parts(decision: &Self::Decision) -> Option<Parts<'_, Self>> {
+        let step = decision.as_ref().ok()?;
+        Some((&step.changes, &step.effects))
     }
 
     fn story(decision: &Self::Decision) -> String {
@@ -151,8 +152,8 @@ impl Kind for OfTown {
         matches!(input, TownInput::Alarm)
     }
 
-    fn parts(step: &TownStep) -> (&[TownChange], &[TownEffect]) {
-        (&step.changes, &step.effects)
+    fn parts(step: &TownStep) -> Option<Parts<'_, Self>> {
+        Some((&step.changes, &step.effects))
     }
 
     fn story(step: &TownStep) -> String {

@@ -4,7 +4,10 @@
 //! Owns the rule that what is read from disk is the state after one of these steps, and of none
 //! before the newest that anybody has heard of. Knows no rule of rigs and towns.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
 use rig::Timestamp;
 
@@ -41,9 +44,14 @@ pub(crate) struct Shadow<K: Kind> {
     base: K::State,
     base_no: u64,
     base_alarm: Option<Timestamp>,
+    /// What else the alarm may be: the last load could not tell.
+    other_alarms: Vec<Option<Timestamp>>,
     base_account: K::Account,
     /// The number of the next effect after the base.
     base_seq: u64,
+    /// Numbers of effects whose steps left the state as it was: a load can not tell whether they
+    /// were kept. They are taken for kept until an effect leaves under another number.
+    doubts: Vec<Range<u64>>,
     steps: VecDeque<Taken<K>>,
     /// The newest step that somebody has heard of.
     heard: u64,
@@ -62,8 +70,10 @@ impl<K: Kind> Default for Shadow<K> {
             base: K::State::default(),
             base_no: 0,
             base_alarm: None,
+            other_alarms: Vec::new(),
             base_account: K::Account::default(),
             base_seq: 1,
+            doubts: Vec::new(),
             steps: VecDeque::new(),
             heard: 0,
             asked: Vec::new(),
@@ -87,9 +97,12 @@ impl<K: Kind> Shadow<K> {
             .map_or(&self.base_account, |step| &step.account)
     }
 
-    /// The alarm as of the newest step.
-    pub(crate) fn alarm(&self) -> Option<Timestamp> {
-        self.steps.back().map_or(self.base_alarm, |step| step.alarm)
+    /// Whether that is the alarm as of the newest step.
+    pub(crate) fn has_alarm(&self, is: impl Fn(Option<Timestamp>) -> bool) -> bool {
+        match self.steps.back() {
+            Some(step) => is(step.alarm),
+            None => is(self.base_alarm) || self.other_alarms.iter().any(|alarm| is(*alarm)),
+        }
     }
 
     /// Somebody asks; the answer comes with this ticket.
@@ -143,15 +156,41 @@ impl<K: Kind> Shadow<K> {
 
     /// An effect leaves; it has to be one that was decided, by a step that is durable from now on.
     pub(crate) fn leaves(&mut self, seq: u64, effect: &K::Effect) -> Result<u64, String> {
-        let Some((no, life, known)) = self.outbox.get(&seq) else {
-            return Err(format!("I2: #{seq} leaves and no step sent it: {effect:?}"));
-        };
-        if known != effect {
-            return Err(format!("I2: #{seq} was {known:?} and leaves as {effect:?}"));
+        loop {
+            let known = self.outbox.get(&seq);
+            if let Some((no, life, known)) = known
+                && known == effect
+            {
+                let (no, life) = (*no, *life);
+                self.doubts.retain(|doubt| doubt.start > seq);
+                self.hears_of(no);
+                return Ok(life);
+            }
+            let was = known.map(|(.., known)| known);
+            let broken = format!("I2: #{seq} was {was:?} and leaves as {effect:?}");
+            if !self.takes_back(seq) {
+                return Err(broken);
+            }
         }
-        let (no, life) = (*no, *life);
-        self.hears_of(no);
-        Ok(life)
+    }
+
+    /// A step that was taken for kept was lost after all; whether there was one in doubt before
+    /// that number.
+    fn takes_back(&mut self, seq: u64) -> bool {
+        let Some(at) = self.doubts.iter().rposition(|doubt| doubt.start <= seq) else {
+            return false;
+        };
+        let lost = self.doubts.remove(at);
+        let count = lost.end - lost.start;
+        let later = self.outbox.split_off(&lost.end);
+        self.outbox.split_off(&lost.start);
+        let later = later.into_iter().map(|(seq, sent)| (seq - count, sent));
+        self.outbox.extend(later);
+        for doubt in self.doubts.iter_mut().skip(at) {
+            *doubt = doubt.start - count..doubt.end - count;
+        }
+        self.base_seq -= count;
+        true
     }
 
     fn hears_of(&mut self, no: u64) {
@@ -169,6 +208,7 @@ impl<K: Kind> Shadow<K> {
         self.base_no += 1;
         self.base_seq += step.sends;
         self.base_alarm = step.alarm;
+        self.other_alarms.clear();
         self.base_account = step.account;
     }
 
@@ -184,24 +224,19 @@ impl<K: Kind> Shadow<K> {
     pub(crate) fn loaded(&mut self, state: &K::State, may_lose: bool) -> Result<Found, String> {
         let may_lose = may_lose || !self.is_loaded;
         self.is_loaded = true;
-        let (mut at, mut found) = (self.base.clone(), None);
-        if at == *state {
-            found = Some(0);
-        }
-        for (n, step) in self.steps.iter().enumerate() {
-            K::apply(&mut at, step.changes.clone());
-            if at == *state {
-                found = Some(n + 1);
+        let found = self.matching(state);
+        let Some(&kept) = found.last() else {
+            let (steps, mut at) = (self.steps.len(), self.base.clone());
+            for step in &self.steps {
+                K::apply(&mut at, step.changes.clone());
             }
-        }
-        let Some(kept) = found else {
-            let steps = self.steps.len();
             let differs = difference(&format!("{at:?}"), &format!("{state:?}"));
             return Err(format!(
                 "I9: what was read is the state after none of {steps} steps from {}: {differs}",
                 self.base_no,
             ));
         };
+        let points: Vec<_> = found.iter().map(|steps| self.after(*steps)).collect();
         let lost = self.steps.len() - kept;
         let gone: Vec<_> = self.steps.drain(kept..).collect();
         let first_gone = self.base_no + kept as u64 + 1;
@@ -210,6 +245,9 @@ impl<K: Kind> Shadow<K> {
             self.fold(step);
         }
         drop(gone);
+        self.other_alarms = points.iter().map(|(alarm, _)| *alarm).collect();
+        let bounds = points.windows(2).map(|two| two[0].1..two[1].1);
+        self.doubts.extend(bounds.filter(|doubt| !doubt.is_empty()));
         self.heard = self.heard.max(self.base_no);
         if !may_lose && lost > 0 {
             return Err(format!("I9: {lost} steps were lost and nothing had failed"));
@@ -218,6 +256,34 @@ impl<K: Kind> Shadow<K> {
             lost: lost as u64,
             kept: kept as u64,
         })
+    }
+}
+
+impl<K: Kind> Shadow<K> {
+    /// After how many steps the state is that one.
+    fn matching(&self, state: &K::State) -> Vec<usize> {
+        let mut at = self.base.clone();
+        let mut found: Vec<usize> = (at == *state).then_some(0).into_iter().collect();
+        for (n, step) in self.steps.iter().enumerate() {
+            K::apply(&mut at, step.changes.clone());
+            if at == *state {
+                found.push(n + 1);
+            }
+        }
+        found
+    }
+
+    /// The alarm and the next effect's number after so many steps.
+    fn after(&self, steps: usize) -> (Option<Timestamp>, u64) {
+        let taken = self.steps.iter().take(steps);
+        let alarm = taken
+            .clone()
+            .last()
+            .map_or(self.base_alarm, |step| step.alarm);
+        (
+            alarm,
+            self.base_seq + taken.map(|step| step.sends).sum::<u64>(),
+        )
     }
 }
 

@@ -12,7 +12,7 @@ use runtime::objects::Witness;
 use crate::{
     book::{Book, Notes},
     kinds::Kind,
-    shadow::Found,
+    shadow::{Found, Shadow},
 };
 
 /// Between decision and state.
@@ -56,10 +56,11 @@ fn found(notes: &mut Notes, id: &ObjectId, found: Result<Found, String>) {
 }
 
 /// An alarm may be late and never early.
-fn on_time(alarm: Option<Timestamp>, now: Timestamp) -> Result<(), String> {
-    match alarm {
-        Some(at) if at <= now => Ok(()),
-        other => Err(format!("I3: the alarm of {other:?} rings at {now:?}")),
+fn on_time<K: Kind>(shadow: &Shadow<K>, now: Timestamp) -> Result<(), String> {
+    if shadow.has_alarm(|alarm| alarm.is_some_and(|at| at <= now)) {
+        Ok(())
+    } else {
+        Err(format!("I3: an alarm rings at {now:?}, too early"))
     }
 }
 
@@ -88,16 +89,17 @@ impl<K: Kind> Witness<K::State, K::Input, K::Decision> for Eye<K> {
         let mut checked = vec![K::judge(state, input, decision, now, &mut account)];
         let was_alarm = K::is_alarm(input);
         if was_alarm {
-            checked.push(on_time(shadow.alarm(), now));
+            checked.push(on_time(shadow, now));
         }
-        let (changes, effects) = K::parts(decision);
-        let is_change = !changes.is_empty() || !effects.is_empty();
+        let parts = K::parts(decision);
+        let is_change =
+            parts.is_some_and(|(changes, effects)| !changes.is_empty() || !effects.is_empty());
         shadow.decides(input, is_change);
         for broken in checked.into_iter().filter_map(Result::err) {
             notes.broke(format!("{id}: {broken}"));
         }
         K::see(&mut notes, state, input, decision);
-        if is_change {
+        if let Some((changes, effects)) = parts {
             *self.between() = Some(Between {
                 account,
                 changes: changes.to_vec(),
@@ -122,6 +124,11 @@ impl<K: Kind> Witness<K::State, K::Input, K::Decision> for Eye<K> {
         }
         let life = notes.life;
         let shadow = K::shadows(&mut notes).entry(id.to_string()).or_default();
+        // What changes nothing may still move the alarm, and that is written as well.
+        let is_same = shadow.has_alarm(|at| at == alarm);
+        if between.changes.is_empty() && between.effects.is_empty() && is_same {
+            return;
+        }
         shadow.step(
             (between.changes, between.effects),
             alarm,

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::{RigAccount, rig_step::dispatch_of};
 use crate::{
-    Attempt, Bead, BreakerState, Change, DispatchId, Input, Outcome, Reach, Readiness, Reply, Rig,
-    RigRecord, Step, Timestamp, TurnVerdict,
+    Attempt, Bead, BreakerState, Change, DispatchId, Hold, Input, Outcome, Reach, Readiness, Reply,
+    Rig, RigRecord, Step, Timestamp, TurnVerdict,
 };
 
 /// Whether everything that this step sends may pass.
@@ -220,7 +220,8 @@ fn held_back(
         !hold.until.is_due(now),
         "the town is asked, and asked again at once"
     );
-    let was_held = old.hold.as_ref().is_some_and(|h| !h.until.is_due(now));
+    let is_far = |hold: &Hold| !hold.until.rebased(now).is_due(now);
+    let was_held = old.hold.as_ref().is_some_and(is_far);
     let is_offered = matches!(input, Input::Offered);
     hold!(
         !was_held || is_offered,

@@ -55,7 +55,9 @@ fn runs(bead: &Bead) -> bool {
 fn stopped(rig: &Rig, now: Timestamp) -> Result<(), String> {
     let record = rig.record();
     let mode = record.pause.as_ref().map(|pause| pause.mode);
-    let is_spent = record.budget.day.is_reached(&record.spent.on(now));
+    // A clock that was set back into a day that is used up ends what runs with the next word of it.
+    let newest = now.max(record.latest_at);
+    let is_spent = record.budget.day.is_reached(&record.spent.on(newest));
     for bead in rig.running().filter(|bead| runs(bead)) {
         let id = &bead.id;
         hold!(mode != Some(PauseMode::Stop), "{id} runs in a stopped rig");
