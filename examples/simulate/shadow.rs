@@ -237,6 +237,13 @@ impl<K: Kind> Shadow<K> {
             ));
         };
         let points: Vec<_> = found.iter().map(|steps| self.after(*steps)).collect();
+        let mut alarms: Vec<_> = points.iter().map(|(alarm, _)| *alarm).collect();
+        if found.first() == Some(&0) {
+            // Of the state before them, an earlier load may not have been able to tell either.
+            alarms.append(&mut self.other_alarms);
+            alarms.sort_unstable();
+            alarms.dedup();
+        }
         let lost = self.steps.len() - kept;
         let gone: Vec<_> = self.steps.drain(kept..).collect();
         let first_gone = self.base_no + kept as u64 + 1;
@@ -245,7 +252,7 @@ impl<K: Kind> Shadow<K> {
             self.fold(step);
         }
         drop(gone);
-        self.other_alarms = points.iter().map(|(alarm, _)| *alarm).collect();
+        self.other_alarms = alarms;
         let bounds = points.windows(2).map(|two| two[0].1..two[1].1);
         self.doubts.extend(bounds.filter(|doubt| !doubt.is_empty()));
         self.heard = self.heard.max(self.base_no);
