@@ -223,9 +223,10 @@ async fn the_same_tool_call_again_and_again_is_a_loop_and_charged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_stands_still_is_stopped_and_its_session_prompted_once_more() {
     let town = town().await;
+    // Longer than a step of honest work takes on a busy machine.
     let policy = Policy {
-        nudge_ms: 2_000,
-        lease_ms: 2_000,
+        nudge_ms: 8_000,
+        lease_ms: 16_000,
         ..quick()
     };
     let rig = town.working_rig(policy).await;
