@@ -67,3 +67,17 @@ pub struct Look {
     /// Whether an alarm has led to this state.
     pub was_alarm: bool,
 }
+
+impl Look {
+    /// I3 and I4: the alarm is the one that is due, and does not come again at once.
+    fn is_armed(self, due: Option<Timestamp>) -> Result<(), String> {
+        let (alarm, soon) = (self.alarm, self.now.plus_ms(1_000));
+        hold!(
+            alarm == due,
+            "I3: the alarm is set to {alarm:?} and due at {due:?}"
+        );
+        let is_far = alarm.is_none_or(|at| at >= soon);
+        hold!(is_far || !self.was_alarm, "I4: the next alarm is too close");
+        Ok(())
+    }
+}

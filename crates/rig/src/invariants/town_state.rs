@@ -13,19 +13,9 @@ use crate::{
 /// # Errors
 /// What is broken, in words.
 pub fn town_state(town: &Town, look: Look, account: &TownAccount) -> Result<(), String> {
-    let Look {
-        alarm,
-        now,
-        was_alarm,
-    } = look;
-    let due = town.next_alarm(now);
-    hold!(
-        alarm == due,
-        "I3: the alarm is set to {alarm:?} and due at {due:?}"
-    );
-    if was_alarm {
-        let is_far = alarm.is_none_or(|at| at >= now.plus_ms(1_000));
-        hold!(is_far, "I4: the next alarm is too close");
+    let Look { alarm, now, .. } = look;
+    look.is_armed(town.next_alarm(now))?;
+    if look.was_alarm {
         used_up(town, now)?;
     }
     let slots = usize::try_from(town.record().policy.slots_max).unwrap_or(usize::MAX);
